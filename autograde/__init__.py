@@ -1,0 +1,1 @@
+"""The grading harness on nbgrader: build, intake, sandbox, execution, judging and reports."""

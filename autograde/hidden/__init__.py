@@ -1,0 +1,13 @@
+"""The tests that take part only in grading, by exercise: `HIDDEN[name]` is a tuple of tests.
+
+They live in a package of their own so that the student bundle and the sandbox can leave it out.
+"""
+
+from __future__ import annotations
+
+from autograde.hidden import affine_quantization
+from coursekit.exercises.spec import Test
+
+__all__ = ["HIDDEN"]
+
+HIDDEN: dict[str, tuple[Test, ...]] = {**affine_quantization.HIDDEN}

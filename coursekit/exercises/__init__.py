@@ -1,0 +1,27 @@
+"""The exercises students write: specs, public tests, hints and known mistakes, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from coursekit.exercises import affine_quantization
+from coursekit.exercises.spec import CheckResult, Exercise, Mistake, Test, TestResult
+
+__all__ = ["CheckResult", "Exercise", "Mistake", "Test", "TestResult", "exercise", "exercises"]
+
+_ALL: dict[str, Exercise] = {each.name: each for each in affine_quantization.EXERCISES}
+
+
+def exercise(name: str) -> Exercise:
+    """The exercise of this name.
+
+    Raises: ValueError for a name that no exercise has.
+    """
+    if name not in _ALL:
+        raise ValueError(f"no exercise is called {name!r}; there are {', '.join(sorted(_ALL))}")
+    return _ALL[name]
+
+
+def exercises(lesson: str | None = None) -> Iterable[Exercise]:
+    """All exercises in the order of the course, or those of one lesson ("01")."""
+    return tuple(each for each in _ALL.values() if lesson in (None, each.lesson))

@@ -1,0 +1,85 @@
+"""The student's functions as a test sees them: attributes of one object, called on copies."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["InputChangedError", "LocalStudent", "NotAttemptedError", "StudentError"]
+
+
+class NotAttemptedError(Exception):
+    """The function does not exist yet, or still raises NotImplementedError."""
+
+
+class StudentError(Exception):
+    """The student's function raised; the original exception is the cause."""
+
+    def __init__(self, function: str, error: BaseException) -> None:
+        super().__init__(f"{function} raised {type(error).__name__}: {error}")
+        self.error = error
+
+
+class InputChangedError(AssertionError):
+    """The student's function changed one of its arguments in place."""
+
+
+class LocalStudent:
+    """The functions of one namespace, such as a notebook's globals.
+
+    `student.quantize(x, 0.1)` calls the function named quantize on copies of the tensors.
+
+    Args: namespace: names to functions.
+    """
+
+    def __init__(self, namespace: Mapping[str, Any]) -> None:
+        self._namespace = namespace
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        function = self._namespace.get(name)
+        if function is None:
+            raise NotAttemptedError(f"there is no function named {name} yet: run its cell first")
+        if not callable(function):
+            raise StudentError(name, TypeError(f"{name} is a {type(function).__name__}, not a function"))
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return _call(name, function, args, kwargs)
+
+        return call
+
+
+def _call(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    given = [_copy(a) for a in args]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a warning is no mistake, and on stderr it would cost the mark
+            result = function(*given, **kwargs)
+    except NotImplementedError as error:
+        raise NotAttemptedError(f"{name} is not written yet") from error
+    except Exception as error:
+        raise StudentError(name, error) from error
+    for position, (before, after) in enumerate(zip(args, given, strict=True), start=1):
+        if isinstance(before, Tensor) and not _same_tensor(before, after):
+            raise InputChangedError(
+                f"{name} changed its argument number {position} in place; work on a new tensor "
+                "(methods that end in _ and assignments to slices change the tensor they are called on)"
+            )
+    return result
+
+
+def _copy(value: Any) -> Any:
+    """A copy that keeps strides, so that a non-contiguous tensor stays one."""
+    return value.detach().clone() if isinstance(value, Tensor) else value
+
+
+def _same_tensor(a: Tensor, b: Any) -> bool:
+    return (
+        isinstance(b, Tensor)
+        and a.shape == b.shape
+        and a.dtype == b.dtype
+        and bool(torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)))
+    )

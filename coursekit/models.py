@@ -1,0 +1,116 @@
+"""The networks the course optimizes: two LeNets and a CIFAR-style ResNet, for 28 x 28 grey images."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["LeNet5", "LeNet300100", "ResNet", "resnet20"]
+
+
+class LeNet300100(nn.Module):
+    """The fully connected network 784-300-100-10 with 266,610 parameters.
+
+    Source: LeCun et al. 1998; in this form Han et al. 2015, arXiv:1506.02626, table 3.
+    """
+
+    def __init__(self, n_classes: int = 10) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(28 * 28, 300)
+        self.fc2 = nn.Linear(300, 100)
+        self.fc3 = nn.Linear(100, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, n_classes) of images (N, 1, 28, 28)."""
+        x = x.flatten(1)
+        x = F.relu(self.fc1(x))
+        x = F.relu(self.fc2(x))
+        return self.fc3(x)
+
+
+class LeNet5(nn.Module):
+    """Two 5 x 5 convolutions and two linear layers with 431,080 parameters.
+
+    Source: LeCun et al. 1998; in the Caffe form of Han et al. 2015, arXiv:1506.02626, table 4.
+    """
+
+    def __init__(self, n_classes: int = 10) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 20, 5)
+        self.conv2 = nn.Conv2d(20, 50, 5)
+        self.fc1 = nn.Linear(50 * 4 * 4, 500)
+        self.fc2 = nn.Linear(500, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, n_classes) of images (N, 1, 28, 28)."""
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)  # (N, 20, 12, 12)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)  # (N, 50, 4, 4)
+        x = F.relu(self.fc1(x.flatten(1)))
+        return self.fc2(x)
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions and a shortcut; a 1 x 1 convolution where the shape changes."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(n_out)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(n_out, n_out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(n_out)
+        self.relu2 = nn.ReLU()
+        self.shortcut = nn.Sequential()
+        if stride != 1 or n_in != n_out:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu1(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return self.relu2(out + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """A residual network of 6n + 2 layers in three stages of n blocks, for 1-channel images.
+
+    Args:   n_blocks: n, blocks a stage (3 gives ResNet-20, 9 gives ResNet-56).
+            width: channels of the first stage; the others have 2 and 4 times as many.
+            n_classes: number of logits.
+    Raises: ValueError if n_blocks or width is below 1.
+    Source: He et al. 2016, arXiv:1512.03385, section 4.2 (there on 3 x 32 x 32).
+    """
+
+    def __init__(self, n_blocks: int = 3, width: int = 16, n_classes: int = 10) -> None:
+        super().__init__()
+        if n_blocks < 1 or width < 1:
+            raise ValueError(f"n_blocks and width must be at least 1, got {n_blocks} and {width}")
+        self.conv1 = nn.Conv2d(1, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU()
+        widths = [width, 2 * width, 4 * width]
+        self.stage1 = self._stage(width, widths[0], n_blocks, stride=1)
+        self.stage2 = self._stage(widths[0], widths[1], n_blocks, stride=2)
+        self.stage3 = self._stage(widths[1], widths[2], n_blocks, stride=2)
+        self.fc = nn.Linear(widths[2], n_classes)
+
+    @staticmethod
+    def _stage(n_in: int, n_out: int, n_blocks: int, stride: int) -> nn.Sequential:
+        blocks = [BasicBlock(n_in, n_out, stride)]
+        blocks += [BasicBlock(n_out, n_out, 1) for _ in range(n_blocks - 1)]
+        return nn.Sequential(*blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, n_classes) of images (N, 1, 28, 28)."""
+        x = self.relu(self.bn1(self.conv1(x)))  # (N, 16, 28, 28)
+        x = self.stage3(self.stage2(self.stage1(x)))  # (N, 64, 7, 7)
+        return self.fc(x.mean(dim=(2, 3)))
+
+
+def resnet20(n_classes: int = 10, width: int = 16) -> ResNet:
+    """A ResNet of 20 layers: 272,186 parameters at width 16.
+
+    Source: He et al. 2016, arXiv:1512.03385, table 6.
+    """
+    return ResNet(n_blocks=3, width=width, n_classes=n_classes)

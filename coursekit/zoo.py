@@ -1,0 +1,126 @@
+"""Trained networks that ship with the course: `load("resnet20")`.
+
+Each is a safetensors file beside a card: the recipe that made it, the seed, and the accuracy measured
+on all 10,000 test images. To train one again: `python -m coursekit.zoo resnet20`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from coursekit.data import fashion_mnist
+from coursekit.models import LeNet5, LeNet300100, resnet20
+from coursekit.train import Recipe, evaluate, fit
+
+__all__ = ["available", "card", "load", "path", "train"]
+
+_FOLDER = Path(__file__).parent / "assets" / "zoo"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    build: Callable[[], nn.Module]
+    recipe: Recipe
+
+
+_ENTRIES = {
+    "lenet300": _Entry(LeNet300100, Recipe(epochs=40, augment=True, max_shift=0, bfloat16=True)),
+    "lenet5": _Entry(LeNet5, Recipe(epochs=30, peak_lr=0.05, augment=True, bfloat16=True)),
+    "resnet20": _Entry(resnet20, Recipe(epochs=24, peak_lr=0.3, augment=True, bfloat16=True)),
+}
+
+
+def available() -> tuple[str, ...]:
+    """The names `load` accepts."""
+    return tuple(_ENTRIES)
+
+
+def _entry(name: str) -> _Entry:
+    if name not in _ENTRIES:
+        raise ValueError(f"no network named {name!r}; the zoo has {', '.join(_ENTRIES)}")
+    return _ENTRIES[name]
+
+
+def path(name: str) -> Path:
+    """The safetensors file of a network's weights.
+
+    Raises: ValueError for a name the zoo does not have.
+    """
+    _entry(name)
+    return _FOLDER / f"{name}.safetensors"
+
+
+def card(name: str) -> dict[str, Any]:
+    """How a network was made and how good it is: recipe, seed, test accuracy, versions, training time.
+
+    Raises: ValueError for a name the zoo does not have.
+    """
+    return json.loads(path(name).with_suffix(".json").read_text(encoding="utf-8"))
+
+
+def load(name: str) -> nn.Module:
+    """A trained network in eval mode; every call returns a new copy.
+
+    Args:   name: "lenet300", "lenet5" or "resnet20"; all take images (N, 1, 28, 28).
+    Raises: ValueError for a name the zoo does not have.
+    """
+    model = _entry(name).build()
+    model.load_state_dict(load_file(path(name)))
+    return model.eval()
+
+
+def train(name: str, *, folder: Path = _FOLDER, threads: int = 1, progress: bool = True) -> dict[str, Any]:
+    """Trains a network by its recipe, writes its weights and its card to `folder`, returns the card.
+
+    The epoch is fixed in advance: the test set chooses nothing, it only measures the last weights.
+
+    Raises: ValueError for a name the zoo does not have.
+    """
+    entry = _entry(name)
+    torch.set_num_threads(threads)
+    torch.manual_seed(entry.recipe.seed)
+    model = entry.build().to(memory_format=torch.channels_last)
+    train_set, test_set = fashion_mnist("train"), fashion_mnist("test")
+    started = time.perf_counter()
+    history = fit(model, train_set, entry.recipe, test=test_set, progress=progress)
+    minutes = (time.perf_counter() - started) / 60
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {key: value.contiguous() for key, value in model.state_dict().items()}
+    save_file(state, folder / f"{name}.safetensors")
+    made = {
+        "name": name,
+        "script": f"python -m coursekit.zoo {name}",
+        "data": f"Fashion-MNIST, {len(train_set):,} training images",
+        "recipe": asdict(entry.recipe),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "test_images": len(test_set),
+        "test_accuracy": round(evaluate(model, test_set), 4),
+        "test_accuracy_by_epoch": [round(a, 4) for a in history.accuracy],
+        "training_minutes": round(minutes, 1),
+        "threads": threads,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    (folder / f"{name}.json").write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+    return made
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m coursekit.zoo", description="Train the zoo again.")
+    parser.add_argument("names", nargs="+", choices=available())
+    parser.add_argument("--folder", type=Path, default=_FOLDER, help="where weights and cards go")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    for each in arguments.names:
+        print(json.dumps(train(each, folder=arguments.folder, threads=arguments.threads), indent=2))
