@@ -26,22 +26,22 @@ $(STAMP): requirements.lock pyproject.toml
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "Making .venv failed. On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
 	@echo "installing requirements.lock into $(VENV); the first time this takes several minutes"
-	@$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
-	@$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
+	@$(VENV)/bin/python -m pip install -qq --requirement requirements.lock
+	@$(VENV)/bin/python -m pip install -qq --no-deps --editable .
 	@touch $(STAMP)
 
 lab: $(STAMP)  ## open JupyterLab on your copy of the lessons, in my-work/ (ASSIGNMENT=week1-quantization)
-	coursekit start $(ASSIGNMENT)
-	cd my-work/$(ASSIGNMENT) && jupyter lab
+	@coursekit start $(ASSIGNMENT)
+	@cd my-work/$(ASSIGNMENT) && jupyter lab
 
 demo: $(STAMP)  ## grade a class of made-up submissions and write its report
-	python -m autograde demo
+	@python -m autograde demo
 
 test: $(STAMP)  ## run all tests, the lessons included
 	OMP_NUM_THREADS=1 PYTHONWARNDEFAULTENCODING=1 $(PYTEST) tests
 
 build: $(STAMP)  ## make solutions/ and notebooks/ from lessons/
-	python -m autograde build
+	@python -m autograde build
 
 check: $(STAMP)  ## lint, format, types, spelling, and whether the notebooks are in step
 	ruff check .
@@ -55,7 +55,7 @@ format: $(STAMP)  ## format and mend what ruff can
 	ruff format .
 
 doctor: $(STAMP)  ## say what this machine has and lacks
-	coursekit doctor
+	@coursekit doctor
 
 lock: $(STAMP)  ## write requirements.lock from what is installed
-	python tools/lock.py
+	@python tools/lock.py

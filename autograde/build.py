@@ -69,7 +69,7 @@ def _build_solution(course: Course, lesson: Lesson, options: BuildOptions) -> No
     _keep_edited_solution(course, lesson, options)
     atomic_write(lesson.solution, text)
     options.say(
-        f"{lesson}: executed in {report.seconds:.1f} s (slowest: {report.slowest(2)}), "
+        f"{lesson}: executed in {report.seconds:.1f} s, {report.cpu_seconds:.0f} s of processor time (slowest: {report.slowest(2)}), "
         f"peak memory {report.peak_bytes / 1e6:.0f} MB, {len(text.encode()) / 1e3:.0f} kB"
     )
 

@@ -17,9 +17,10 @@ import nbformat
 from nbformat.notebooknode import NotebookNode
 
 from autograde.guard import close_cell, is_autograded
-from autograde.kernel import CellRun, Kernel, KernelStartError, RunDirectory
+from autograde.kernel import CellRun, Kernel, KernelStartError
 from autograde.limits import Limits
 from autograde.outputs import error_output
+from autograde.rundir import RunDirectory
 from autograde.sandbox import Mode
 
 __all__ = ["CellReceipt", "Receipt", "execute", "is_demo"]
@@ -94,21 +95,22 @@ def execute(
     Returns: a copy with outputs, in which every auto-graded cell has a valid result or an error; and the receipt.
     Raises:  KernelStartError if no kernel starts at all: that is the machine's fault and says nothing of the work.
     """
-    if isinstance(notebook, bytes):
-        notebook = nbformat.reads(notebook.decode("utf-8"), as_version=4)
-    notebook = copy.deepcopy(notebook)
-    digest = hashlib.sha256(nbformat.writes(notebook).encode("utf-8", "replace")).hexdigest()
+    given = (
+        nbformat.reads(notebook.decode("utf-8"), as_version=4) if isinstance(notebook, bytes) else notebook
+    )
+    executed: NotebookNode = copy.deepcopy(given)
+    digest = hashlib.sha256(nbformat.writes(executed).encode("utf-8", "replace")).hexdigest()
     limits = limits or Limits()
     start = time.monotonic()
     run = RunDirectory(assets)
     try:
-        with _Session(notebook, run, mode, limits, seed) as session:
+        with _Session(executed, run, mode, limits, seed) as session:
             session.run_all()
     finally:
         run.close()
-    cells = tuple(_closed(notebook, cell, require_check) for cell in session.receipts)
+    cells = tuple(_closed(executed, cell, require_check) for cell in session.receipts)
     seconds = round(time.monotonic() - start, 3)
-    return notebook, Receipt(digest, mode, seed, limits, cells, session.restarts, seconds)
+    return executed, Receipt(digest, mode, seed, limits, cells, session.restarts, seconds)
 
 
 def _closed(notebook: NotebookNode, receipt: CellReceipt, require_check: bool) -> CellReceipt:
@@ -181,10 +183,16 @@ class _Session:
 
     def _what_happened(self, result: CellRun) -> tuple[str, str]:
         if result.status == "timeout":
-            return "CellTimeoutError", f"The cell was stopped after {result.seconds:.0f} seconds. Does a loop never end?"
+            return (
+                "CellTimeoutError",
+                f"The cell was stopped after {result.seconds:.0f} seconds. Does a loop never end?",
+            )
         if result.status == "flood":
             return "OutputLimitError", "The cell was stopped because it printed far too much."
-        return "DeadKernelError", "The cell ended its Python process, by leaving it or by using too much memory."
+        return (
+            "DeadKernelError",
+            "The cell ended its Python process, by leaving it or by using too much memory.",
+        )
 
     def _why_not_run(self) -> str:
         if self._deadline <= time.monotonic():

@@ -12,10 +12,8 @@ import json
 import os
 import re
 import shutil
-import stat
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import nbformat
@@ -25,22 +23,16 @@ from nbgrader.utils import parse_utc
 from autograde.findings import Finding
 from autograde.notebookfile import BrokenNotebook, RawNotebook, parse
 from autograde.repair import edited_answers, repair, report_cell
+from autograde.submission import Caps, SubmittedFiles, shown
 
-__all__ = ["Caps", "Intake", "normal_name", "read_release", "take_in"]
+__all__ = ["Caps", "Intake", "Release", "normal_name", "read_release", "take_in"]
 
 RECORD = "intake.json"
-IGNORED = (".ipynb_checkpoints", "__pycache__", "__MACOSX", RECORD)
+NOTES = {
+    "upgraded": "The notebook was of an old format and was brought up to date.",
+    "odd_cells": "Some of the notebook's cells were no cells; they were left out.",
+}
 COPY_MARKS = re.compile(r"^(copy of|kopie von|copie de|copia de)\s+|(\s*[-_ ]?\s*\(\d+\)|[-_ ]*copy\d*)$")
-
-
-@dataclass(frozen=True)
-class Caps:
-    """How much of a submission is read: bytes of one file and of all, folders deep, files."""
-
-    file_bytes: int = 20 * 1000 * 1000
-    total_bytes: int = 100 * 1000 * 1000
-    depth: int = 8
-    files: int = 2000
 
 
 @dataclass(frozen=True)
@@ -75,20 +67,29 @@ class Intake:
         }
 
 
-def read_release(folder: Path) -> dict[str, NotebookNode]:
-    """The released notebooks of an assignment, by name.
+@dataclass(frozen=True)
+class Release:
+    """What students were given: the notebooks by name, and the relative paths of all other files."""
 
-    Raises: FileNotFoundError if there are none.
+    notebooks: dict[str, NotebookNode]
+    assets: frozenset[str] = frozenset()
+
+
+def read_release(folder: Path) -> Release:
+    """An assignment as it was released.
+
+    Raises: FileNotFoundError if it has no notebook.
     """
     found = {path.stem: nbformat.read(path, as_version=4) for path in sorted(folder.glob("*.ipynb"))}
     if not found:
         raise FileNotFoundError(f"no released notebook in {folder}; run `nbgrader generate_assignment` first")
-    return found
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".ipynb")
+    return Release(found, frozenset(path.relative_to(folder).as_posix() for path in files))
 
 
 def take_in(
     submitted: Path,
-    released: dict[str, NotebookNode],
+    released: Release,
     target: Path,
     *,
     student: str,
@@ -101,36 +102,43 @@ def take_in(
              anew, whole or not at all.
     Returns: an Intake. Whatever the submission is, it does not raise.
     """
-    files = _Files(caps or Caps())
+    files = SubmittedFiles(caps or Caps())
     files.read(submitted)
     findings = files.findings
     notebooks, sources = {}, {}
-    for name, (source, raw) in _assign(files.found, released, findings).items():
-        notebooks[name], sources[name] = _mended(raw, released[name], name, findings), source
+    for name, (source, raw) in _assign(files.found, released.notebooks, findings).items():
+        notebooks[name], sources[name] = _mended(raw, released.notebooks[name], name, findings), source
     folder = target.with_name(f".{target.name}.part")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    _write_others(folder, files.found)
+    _write_others(folder, files.found, released.assets)
     for name, notebook in notebooks.items():
-        (folder / f"{name}.ipynb").write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n")
+        (folder / f"{name}.ipynb").write_text(
+            nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n"
+        )
     intake = Intake(student, assignment, target, sources, tuple(findings), _digest(files.found))
-    (folder / RECORD).write_text(json.dumps(intake.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / RECORD).write_text(
+        json.dumps(intake.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     shutil.rmtree(target, ignore_errors=True)
     os.replace(folder, target)
     return intake
 
 
-def _mended(raw: RawNotebook | None, release: NotebookNode, name: str, findings: list[Finding]) -> NotebookNode:
+def _mended(
+    raw: RawNotebook | None, release: NotebookNode, name: str, findings: list[Finding]
+) -> NotebookNode:
     """The repaired notebook with a report of what was repaired, or the blank one."""
-    notebook, found = repair(raw or RawNotebook([]), release, name)
-    if raw is None:
-        found = []  # that all cells are missing is not worth a line each
-    elif "upgraded" in raw.notes:
-        found.insert(0, Finding("upgraded", "The notebook was of an old format and was brought up to date.", name))
-    elif "odd_cells" in raw.notes:
-        found.insert(0, Finding("odd_cells", "Some of the notebook's cells were no cells; they were left out.", name))
-    findings += found
-    about = [finding for finding in findings if finding.notebook == name]
+    try:
+        notebook, found = repair(raw or RawNotebook([]), release, name)
+        nbformat.validate(notebook)
+    except Exception:  # nothing a student wrote may stop the class
+        text = f"`{name}.ipynb` could not be repaired; the blank one was graded in its place."
+        findings.append(Finding("unreadable", text, name, human=True))
+        (notebook, _), raw = repair(RawNotebook([]), release, name), None
+    if raw is not None:  # that a blank notebook has no cells of hers is not worth a line each
+        findings += [Finding(note, NOTES[note], name) for note in raw.notes] + found
+    about = [finding for finding in findings if finding.notebook in (name, None)]
     if about:
         notebook.cells.insert(0, report_cell(about))
     return notebook
@@ -164,12 +172,12 @@ def _assign(
     assigned: dict[str, tuple[str | None, RawNotebook | None]] = {}
     free = dict(parsed)
     for name, release in released.items():
-        path = _best(name, release, free, released)
-        assigned[name] = (path, free.pop(path)) if path else (None, None)
-        _note_source(name, path, [p for p in (*free, *broken) if _fits(p, name)], broken, findings)
+        best = _best(name, release, free, released)
+        assigned[name] = (best, free.pop(best)) if best else (None, None)
+        _note_source(name, best, [p for p in (*free, *broken) if _fits(p, name)], broken, findings)
     for path in free:
         if not any(_fits(path, name) for name in released):
-            text = f"The notebook `{_shown(path)}` belongs to no lesson of this assignment; it was not graded."
+            text = f"The notebook `{shown(path)}` belongs to no lesson of this assignment; it was not graded."
             findings.append(Finding("unknown_notebook", text))
     return assigned
 
@@ -212,23 +220,20 @@ def _note_source(
     if path is None:
         bad = next((p for p in others if p in broken), None) or (next(iter(broken), None) if broken else None)
         if bad is not None:
-            text = f"`{_shown(bad)}` could not be read: {broken[bad]} The blank notebook was graded in its place."
+            text = (
+                f"`{shown(bad)}` could not be read: {broken[bad]} The blank notebook was graded in its place."
+            )
             findings.append(Finding(broken[bad].code, text, name, human=True))
         else:
             text = f"No notebook `{name}.ipynb` was handed in; the blank one was graded in its place."
             findings.append(Finding("missing_notebook", text, name, human=True))
         return
     if path != f"{name}.ipynb":
-        findings.append(Finding("renamed", f"`{_shown(path)}` was taken for `{name}.ipynb`.", name))
+        findings.append(Finding("renamed", f"`{shown(path)}` was taken for `{name}.ipynb`.", name))
     if others:
-        listed = ", ".join(f"`{_shown(other)}`" for other in others)
-        text = f"Besides `{_shown(path)}`, which was graded, there was {listed}."
+        listed = ", ".join(f"`{shown(other)}`" for other in others)
+        text = f"Besides `{shown(path)}`, which was graded, there was {listed}."
         findings.append(Finding("second_notebook", text, name, human=True))
-
-
-def _shown(path: str) -> str:
-    """A student's file name as a message may show it."""
-    return re.sub(r"[^\w .()/-]", "?", path)[:120]
 
 
 def _digest(files: dict[str, bytes]) -> str:
@@ -238,10 +243,24 @@ def _digest(files: dict[str, bytes]) -> str:
     return total.hexdigest()
 
 
-def _write_others(folder: Path, files: dict[str, bytes]) -> None:
-    """Writes the files that are not notebooks; a damaged time stamp is left out, as nbgrader would stumble over it."""
+def _write_others(folder: Path, files: dict[str, bytes], assets: frozenset[str]) -> None:
+    """Writes the files that are not notebooks and take no place that is not theirs.
+
+    The assignment's own files come from the release later; a damaged time stamp would stop nbgrader.
+    """
     for path, data in files.items():
-        if path.lower().endswith(".ipynb") or (path == "timestamp.txt" and not _is_time(data)):
+        parents = [str(parent) for parent in PurePosixPath(path).parents][:-1]
+        taken = path in assets or any(parent in assets for parent in parents)
+        taken = taken or any(asset.startswith(f"{path}/") for asset in assets)
+        odd = any(
+            part.lower().endswith((".ipynb", "timestamp.txt", "submission_secret.txt")) for part in parents
+        )
+        if (
+            taken
+            or odd
+            or path.lower().endswith(".ipynb")
+            or (path == "timestamp.txt" and not _is_time(data))
+        ):
             continue
         place = folder / path
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -253,68 +272,3 @@ def _is_time(data: bytes) -> bool:
         return parse_utc(data.decode("utf-8").strip()) is not None
     except Exception:  # dateutil raises many kinds of errors
         return False
-
-
-@dataclass
-class _Files:
-    """The regular files of a submission, read within the caps."""
-
-    caps: Caps
-    found: dict[str, bytes] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
-    total: int = 0
-
-    def note(self, code: str, path: str, message: str) -> None:
-        if len(self.findings) < 50:
-            self.findings.append(Finding(code, f"`{_shown(path)}` {message}", human=True))
-
-    def read(self, top: Path) -> None:
-        """Fills `found` with contents by relative path."""
-        if top.is_symlink():
-            self.note("link", top.name, "is a link; it was not followed.")
-        elif top.is_dir():
-            for path, entry in self._walk(top, "", 0):
-                self._read_file(path, entry)
-
-    def _walk(self, folder: Path, prefix: str, depth: int) -> Iterator[tuple[str, os.DirEntry[str]]]:
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError:
-            return self.note("unreadable", prefix or folder.name, "could not be opened.")
-        for entry in entries:
-            path = f"{prefix}{entry.name}"
-            if entry.name in IGNORED or (entry.name.startswith(".") and not entry.name.endswith(".ipynb")):
-                continue
-            if entry.is_symlink():
-                self.note("link", path, "is a link; it was left out.")
-            elif entry.is_dir(follow_symlinks=False):
-                if depth + 1 >= self.caps.depth:
-                    self.note("too_deep", path, "lies too deep in folders; it was left out.")
-                else:
-                    yield from self._walk(Path(entry.path), f"{path}/", depth + 1)
-            else:
-                yield path, entry
-
-    def _read_file(self, path: str, entry: os.DirEntry[str]) -> None:
-        if not path.isprintable() or len(entry.name.encode("utf-8", "replace")) > 240 or "\\" in path:
-            return self.note("bad_name", path, "has a name that cannot be kept; it was left out.")
-        if len(self.found) >= self.caps.files:
-            return self.note("too_large", path, "is one file too many; it was left out.")
-        try:
-            data = self._contents(entry)
-        except OSError:
-            return self.note("link", path, "is not a file that can be read; it was left out.")
-        if data is None or self.total + len(data) > self.caps.total_bytes:
-            return self.note("too_large", path, "is too large; it was left out.")
-        self.total += len(data)
-        self.found[path] = data
-
-    def _contents(self, entry: os.DirEntry[str]) -> bytes | None:
-        """A regular file's bytes; None if there are too many. Opened so that no link or pipe can get in between."""
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(entry.path, flags)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError("not a regular file")
-            data = file.read(self.caps.file_bytes + 1)
-        return data if len(data) <= self.caps.file_bytes else None

@@ -8,17 +8,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
-import stat
 import subprocess
-import tempfile
+import sys
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import zmq
 from jupyter_client.blocking.client import BlockingKernelClient
@@ -26,14 +24,14 @@ from nbformat.notebooknode import NotebookNode
 
 from autograde.limits import Limits
 from autograde.outputs import OutputBuffer
-from autograde.sandbox import WORK, Mode, Mount, command, environment
+from autograde.rundir import CONNECTION, SOCKETS, RunDirectory
+from autograde.sandbox import ENVIRONMENT, Mode, command, environment
 
-__all__ = ["CellRun", "Kernel", "KernelStartError", "RunDirectory", "Status"]
+__all__ = ["CellRun", "Kernel", "KernelStartError", "Status"]
 
 Status = Literal["ok", "error", "timeout", "flood", "died"]
 MESSAGE_BYTES = 64 * 1024 * 1024  # a longer one ends the connection, and that the cell
 OUTPUT_SECONDS = 5.0  # how long after a cell's reply the end of its output is waited for
-INSIDE = "/run/kernel"
 CHANNELS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
 PRELUDE = """\
 import random as _r, sys as _s
@@ -61,52 +59,6 @@ class CellRun:
     seconds: float
     outputs: list[NotebookNode] = field(default_factory=list)
     kernel_alive: bool = True
-
-
-class RunDirectory:
-    """A kernel's folder on this machine: its sockets, its key, and copies of the assets; gone when closed."""
-
-    def __init__(self, assets: Path | None) -> None:
-        base = None if len(tempfile.gettempdir()) < 60 else "/tmp"  # a socket's path holds 107 characters at most
-        self.path = Path(tempfile.mkdtemp(prefix="grade-", dir=base))
-        self.sockets = self.path / "sockets"
-        self.work = self.path / "work"
-        self.sockets.mkdir()
-        self.sockets.chmod(0o777)  # only its owner can reach it: the folder above is closed
-        self.work.mkdir()
-        (self.path / "passwd").write_text("student:x:1000:1000:Student:/home/student:/bin/sh\n", encoding="utf-8")
-        if assets is not None and assets.is_dir():
-            copy_assets(assets, self.work)
-
-    def mounts(self) -> list[Mount]:
-        """The folder's parts as the sandbox shows them."""
-        parts = [Mount(path, f"{WORK}/{path.name}") for path in sorted(self.work.iterdir())]
-        parts += [Mount(self.sockets, INSIDE, writable=True), Mount(self.path / "passwd", "/etc/passwd")]
-        return [*parts, Mount(self.path / "connection.json", "/run/connection.json")]
-
-    def clear(self) -> None:
-        """Removes what a dead kernel left, before the next one starts."""
-        shutil.rmtree(self.sockets, ignore_errors=True)
-        self.sockets.mkdir(exist_ok=True)
-        self.sockets.chmod(0o777)
-
-    def close(self) -> None:
-        """Removes the folder."""
-        shutil.rmtree(self.path, ignore_errors=True)
-
-
-def copy_assets(source: Path, target: Path) -> None:
-    """Copies regular files and folders, readable to all, without notebooks and without following links."""
-    for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
-        if entry.is_symlink() or entry.name.endswith(".ipynb"):
-            continue
-        place = target / entry.name
-        if entry.is_dir(follow_symlinks=False):
-            place.mkdir()
-            copy_assets(Path(entry.path), place)
-        elif stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
-            shutil.copyfile(entry.path, place, follow_symlinks=False)
-            place.chmod(0o644)
 
 
 class Kernel:
@@ -140,14 +92,19 @@ class Kernel:
         self.close()
 
     def _launch(self, seed: int) -> subprocess.Popen[bytes]:
-        shared = {"transport": "ipc", "key": uuid.uuid4().hex, "signature_scheme": "hmac-sha256", "kernel_name": ""}
+        shared = {
+            "transport": "ipc",
+            "key": uuid.uuid4().hex,
+            "signature_scheme": "hmac-sha256",
+            "kernel_name": "",
+        }
         ports = {channel: number for number, channel in enumerate(CHANNELS, start=1)}
         outside = {**shared, **ports, "ip": str(self._run.sockets / "k")}
-        inside = outside if self._mode == "none" else {**outside, "ip": f"{INSIDE}/k"}
+        inside = outside if self._mode == "none" else {**outside, "ip": f"{SOCKETS}/k"}
         connection = self._run.path / "connection.json"
         connection.write_text(json.dumps(inside), encoding="utf-8")
-        self._client.load_connection_info(outside)
-        seen = str(connection) if self._mode == "none" else "/run/connection.json"
+        self._client.load_connection_info(cast(Any, outside))
+        seen = str(connection) if self._mode == "none" else CONNECTION
         arguments = ["-m", "ipykernel_launcher", "-f", seen, "--HistoryManager.enabled=False"]
         arguments += ["--InteractiveShellApp.ignore_cwd=True", "--InteractiveShell.cache_size=0"]
         mounts = [] if self._mode == "none" else self._run.mounts()
@@ -196,13 +153,25 @@ class Kernel:
         Returns: a CellRun. It never raises for what the cell did.
         """
         start = time.monotonic()
-        run = _Execution(self._client.execute(source, allow_stdin=False), OutputBuffer(self.limits.output_bytes))
+        buffer = OutputBuffer(self.limits.output_bytes, self._machine_paths())
+        run = _Execution(self._client.execute(source, allow_stdin=False), buffer)
         status = self._wait(run, start + seconds)
         if status in ("timeout", "flood"):
             self._interrupt()
-            if self._wait(run, time.monotonic() + self.limits.grace_seconds, stopping=True) not in ("ok", "error"):
+            if self._wait(run, time.monotonic() + self.limits.grace_seconds, stopping=True) not in (
+                "ok",
+                "error",
+            ):
                 self._kill()
         return CellRun(status, time.monotonic() - start, run.buffer.nodes(), self.alive)
+
+    def _machine_paths(self) -> dict[str, str]:
+        """What a traceback would tell of this machine, and what it says instead."""
+        return {
+            str(self._run.path): "~",
+            str(Path(sys.prefix)): ENVIRONMENT,
+            str(Path(sys.base_prefix)): "/usr",
+        }
 
     def _wait(self, run: _Execution, deadline: float, stopping: bool = False) -> Status:
         """Takes messages until the cell has ended, its reply and its last output received."""
@@ -240,7 +209,7 @@ class Kernel:
         poller = zmq.Poller()
         for socket in sockets:
             poller.register(socket, zmq.POLLIN)
-        for socket, _ in poller.poll(seconds * 1000):
+        for socket, _ in poller.poll(int(seconds * 1000)):
             yield sockets[socket], socket.recv_multipart()
 
     def _take(self, run: _Execution, channel: str, frames: list[bytes]) -> None:

@@ -38,7 +38,9 @@ def read_text(path: Path) -> Notebook:
         raise CourseError(f"{path} is not a percent script: {error}") from error
     if not any(cell.cell_type == "code" for cell in notebook.cells):
         raise CourseError(f"{path} has no code cell; start each cell with a line `# %%`")
+    notebook.cells = [cell for cell in notebook.cells if cell.source.strip()]
     for cell in notebook.cells:
+        cell.source = cell.source.strip("\n")
         _tidy_metadata(cell, path)
     try:
         assign_ids(notebook.cells)

@@ -32,12 +32,14 @@ THREADS = "2"
 class RunReport:
     """What one run took.
 
-    Attributes: seconds: wall time. peak_bytes: most resident memory of the kernel and its children, sampled.
+    Attributes: seconds: wall time. cpu_seconds, peak_bytes: processor time and most resident memory of the kernel
+                and its children, sampled.
                 cells: (seconds, id) of each code cell.
                 replace: folders of this run, to be taken out of the outputs.
     """
 
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     peak_bytes: int = 0
     cells: list[tuple[float, str]] = field(default_factory=list)
     replace: dict[str, str] = field(default_factory=dict)
@@ -86,14 +88,14 @@ def run_lesson(
         report = RunReport(replace=_stand_ins(folder))
         client = _client(notebook, folder / "run", max_seconds, report, label)
         started = time.monotonic()
-        with _peak_memory(report):
+        with _watched(report):
             _execute(client, lesson_environment(folder), label)
         report.seconds = time.monotonic() - started
     _refuse_stderr(notebook, label)
     if report.seconds > max_seconds:
         raise CourseError(
-            f"{label} took {report.seconds:.0f} s, more than {max_seconds:.0f}; slowest cells: {report.slowest()}. "
-            "Load a checkpoint instead of training, or pass --max-seconds if this once is all right"
+            f"{label} took {report.seconds:.0f} s ({report.cpu_seconds:.0f} s of processor time), more than "
+            f"{max_seconds:.0f}; slowest cells: {report.slowest()}. Load a checkpoint instead of training, or pass --max-seconds if this once is all right"
         )
     return report
 
@@ -135,7 +137,7 @@ def _client(notebook: Any, folder: Path, max_seconds: float, report: RunReport, 
         resources={"metadata": {"path": str(folder)}},
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
         record_timing=False,
-        store_widget_state=False,
+        store_widget_state=True,  # without it nbclient fails on an Output widget; `clean` drops the state
         coalesce_streams=True,
         on_cell_start=before,
         on_cell_executed=after,
@@ -168,21 +170,23 @@ def _refuse_stderr(notebook: Any, label: str) -> None:
 
 
 @contextmanager
-def _peak_memory(report: RunReport, every_s: float = 0.1) -> Iterator[None]:
-    """Samples the resident memory of the processes started inside the block."""
+def _watched(report: RunReport, every_s: float = 0.1) -> Iterator[None]:
+    """Samples memory and processor time of the processes started inside the block."""
     this, done = psutil.Process(), threading.Event()
     before = {child.pid for child in this.children(recursive=True)}
 
     def watch() -> None:
         while not done.wait(every_s):
-            total = 0
+            resident, used = 0, 0.0
             for child in this.children(recursive=True):
                 if child.pid not in before:
                     try:
-                        total += child.memory_info().rss
+                        resident += child.memory_info().rss
+                        used += sum(child.cpu_times()[:2])
                     except psutil.Error:  # it ended meanwhile
                         continue
-            report.peak_bytes = max(report.peak_bytes, total)
+            report.peak_bytes = max(report.peak_bytes, resident)
+            report.cpu_seconds = max(report.cpu_seconds, used)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

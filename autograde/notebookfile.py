@@ -57,7 +57,9 @@ def parse(data: bytes) -> RawNotebook:
     notes: list[str] = []
     version = raw.get("nbformat")
     if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= 4:
-        raise BrokenNotebook("foreign_version", f"The file's notebook format, {str(version)[:20]!r}, cannot be read.")
+        raise BrokenNotebook(
+            "foreign_version", f"The file's notebook format, {str(version)[:20]!r}, cannot be read."
+        )
     if version < 4:
         raw = _upgrade(raw)
         notes.append("upgraded")
@@ -82,7 +84,9 @@ def _load(data: bytes) -> dict[str, Any]:
     try:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BrokenNotebook("broken_json", "The file is not valid JSON; perhaps only a part of it arrived.") from error
+        raise BrokenNotebook(
+            "broken_json", "The file is not valid JSON; perhaps only a part of it arrived."
+        ) from error
     if not isinstance(raw, dict):
         raise BrokenNotebook("not_a_notebook", "The file is JSON, but no notebook.")
     return raw
@@ -92,7 +96,9 @@ def _upgrade(raw: dict[str, Any]) -> dict[str, Any]:
     try:
         return dict(nbformat.convert(nbformat.from_dict(raw), 4))
     except Exception as error:  # the converters of old formats fail in many ways on what is not theirs
-        raise BrokenNotebook("foreign_version", "The notebook is of an old format and could not be brought up to date.") from error
+        raise BrokenNotebook(
+            "foreign_version", "The notebook is of an old format and could not be brought up to date."
+        ) from error
 
 
 def _cell(raw: dict[str, Any]) -> RawCell:

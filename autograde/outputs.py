@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nbformat.notebooknode import NotebookNode
@@ -25,24 +25,25 @@ def error_output(name: str, message: str) -> NotebookNode:
     return new_output("error", ename=name, evalue=message, traceback=[f"{name}: {message}"])
 
 
-def safe_data(data: Any) -> dict[str, Any]:
+def safe_data(data: Any, clean: Callable[[str], str] | None = None) -> dict[str, Any]:
     """The parts of a MIME bundle that a page can show without running anything.
 
-    Args:    data: as it came from the kernel, which may be anything at all.
+    Args:    data: as it came from the kernel, which may be anything at all. clean: applied to every text.
     Returns: text, cleaned HTML, PNG and JPEG that are truly base64, and the check's result; all else is left out.
     """
     if not isinstance(data, Mapping):
         return {}
+    clean = clean or clean_text
     kept: dict[str, Any] = {}
     for mime, value in data.items():
         if mime == "text/plain" and isinstance(value, str):
-            kept[mime] = clean_text(value)
+            kept[mime] = clean(value)
         elif mime == "text/html" and isinstance(value, str):
-            kept[mime] = safe_html(clean_text(value))
+            kept[mime] = safe_html(clean(value))
         elif mime in IMAGES and isinstance(value, str) and _is_base64(value):
             kept[mime] = value
         elif mime == CHECK_MIME and isinstance(value, dict):
-            kept[mime] = json.loads(clean_text(json.dumps(value)))
+            kept[mime] = json.loads(clean(json.dumps(value)))
     return kept
 
 
@@ -62,11 +63,13 @@ def _is_base64(value: str) -> bool:
 class OutputBuffer:
     """The outputs of one cell while it runs.
 
-    Args: limit_bytes: what is kept at most; `truncated` says whether there was more.
+    Args: limit_bytes: what is kept at most; `truncated` says whether there was more. replace: paths of this machine,
+          and what is shown in their place.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, replace: Mapping[str, str] | None = None) -> None:
         self.limit_bytes = limit_bytes
+        self._replace = dict(replace or {})
         self.size_bytes = 0
         self.truncated = False
         self._items: list[dict[str, Any]] = []
@@ -103,7 +106,7 @@ class OutputBuffer:
         if kind in ("display_data", "execute_result", "update_display_data"):
             transient = content.get("transient")
             identity = transient.get("display_id") if isinstance(transient, Mapping) else None
-            return {"kind": kind, "data": safe_data(content.get("data")), "id": identity}
+            return {"kind": kind, "data": safe_data(content.get("data"), self._clean), "id": identity}
         return None
 
     def _place(self, item: dict[str, Any]) -> None:
@@ -119,19 +122,25 @@ class OutputBuffer:
 
     def nodes(self) -> list[NotebookNode]:
         """The outputs as a notebook holds them."""
-        made = [_node(item) for item in self._items]
+        made = [self._node(item) for item in self._items]
         if self.truncated:
             made.append(new_output("stream", name="stdout", text=TRUNCATED))
         return made
 
+    def _clean(self, text: str) -> str:
+        for path, shown in self._replace.items():
+            text = text.replace(path, shown)
+        return clean_text(text)
 
-def _node(item: dict[str, Any]) -> NotebookNode:
-    if item["kind"] == "stream":
-        return new_output("stream", name=item["name"], text=_overwritten(clean_text("".join(item["text"]))))
-    if item["kind"] == "error":
-        fields = {name: clean_text(item[name]) for name in ("ename", "evalue")}
-        return new_output("error", **fields, traceback=[clean_text(line) for line in item["traceback"]])
-    return new_output(item["kind"], data=item["data"])
+    def _node(self, item: dict[str, Any]) -> NotebookNode:
+        if item["kind"] == "stream":
+            return new_output(
+                "stream", name=item["name"], text=_overwritten(self._clean("".join(item["text"])))
+            )
+        if item["kind"] == "error":
+            fields = {name: self._clean(item[name]) for name in ("ename", "evalue")}
+            return new_output("error", **fields, traceback=[self._clean(line) for line in item["traceback"]])
+        return new_output(item["kind"], data=item["data"])
 
 
 def _overwritten(text: str) -> str:

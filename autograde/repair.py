@@ -7,10 +7,11 @@ id, or else, if nobody was to edit it, by its text.
 
 from __future__ import annotations
 
+import ast
 import copy
 import re
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nbformat.notebooknode import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -22,7 +23,8 @@ from autograde.notebookfile import RawCell, RawNotebook
 __all__ = ["REPORT_ID", "defined_names", "edited_answers", "repair", "report_cell"]
 
 REPORT_ID = "intake-report"
-DEFINITION = re.compile(r"^(?:async\s+)?(?:def|class)\s+(\w+)|^(?:from\s+\S+\s+)?(import\s+.+)", re.M)
+DEFINITION = re.compile(r"^(?:async\s+)?(?:def|class)\s+(\w+)", re.M)
+JOIN_CHARACTERS = 20_000
 VALID_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 DECISIVE = ("grade_id", "grade", "solution", "locked", "task", "points", "schema_version")
 
@@ -37,6 +39,7 @@ def repair(submitted: RawNotebook, release: NotebookNode, name: str) -> tuple[No
     """
     work = _Repair(submitted.cells, release, name)
     work.claim()
+    work.join_halves()
     work.choose()
     work.build()
     work.complete()
@@ -47,8 +50,8 @@ def repair(submitted: RawNotebook, release: NotebookNode, name: str) -> tuple[No
 
 
 def defined_names(source: str) -> set[str]:
-    """The functions and classes a cell defines at its top level, and its import lines."""
-    return {first or second for first, second in DEFINITION.findall(source)}
+    """The functions and classes a cell defines at its top level."""
+    return set(DEFINITION.findall(source))
 
 
 def edited_answers(submitted: RawNotebook, release: NotebookNode) -> int:
@@ -66,6 +69,14 @@ def report_cell(findings: list[Finding]) -> NotebookNode:
     lines = [f"- {finding.message}" for finding in findings]
     text = "**Before grading, this notebook was mended:**\n\n" + "\n".join(dict.fromkeys(lines))
     return new_markdown_cell(text, id=REPORT_ID)
+
+
+def _parses(source: str) -> bool:
+    """Whether this is whole Python; long text is not tried, since deep nesting could take the parser's stack."""
+    try:
+        return len(source) <= JOIN_CHARACTERS and ast.parse(source) is not None
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
 
 
 def _is_anchor(cell: NotebookNode) -> bool:
@@ -94,7 +105,9 @@ class _Repair:
 
     def __post_init__(self) -> None:
         self.wanted = list(self.release.cells)
-        self.anchors = {cell.metadata.nbgrader.grade_id: i for i, cell in enumerate(self.wanted) if _is_anchor(cell)}
+        self.anchors = {
+            cell.metadata.nbgrader.grade_id: i for i, cell in enumerate(self.wanted) if _is_anchor(cell)
+        }
         self.by_id = {cell.id: i for i, cell in enumerate(self.wanted) if cell.get("id")}
         self.by_source: dict[str, int] = {}
         for i, cell in enumerate(self.wanted):
@@ -128,6 +141,28 @@ class _Repair:
             return known  # its metadata says another exercise, whose own cell is here too
         return named
 
+    def join_halves(self) -> None:
+        """Makes one answer of two neighbours that a stroke of Ctrl-Shift-Minus cut in the middle of a function."""
+        position = 0
+        while position + 1 < len(self.cells):
+            index, first, second = self.claims[position], self.cells[position], self.cells[position + 1]
+            same = (
+                index is not None
+                and self.claims[position + 1] == index
+                and utils.is_solution(self.wanted[index])
+            )
+            joined = f"{first.source}\n{second.source}"
+            if same and not (_parses(first.source) and _parses(second.source)) and _parses(joined):
+                self.cells[position] = replace(first, source=joined)
+                del self.cells[position + 1], self.claims[position + 1]
+                self.note(
+                    "duplicated",
+                    f"Your answer {self.title(index or 0)} was split in two; it was joined.",
+                    index,
+                )
+            else:
+                position += 1
+
     def choose(self) -> None:
         """Of several forms of one cell, the one that counts; `chosen` maps the release's index to a position."""
         claimants: dict[int, list[int]] = defaultdict(list)
@@ -144,7 +179,11 @@ class _Repair:
             return self._pick_answer(index, positions)
         own = [p for p in positions if self.cells[p].cell_id == wanted.get("id")]
         if _is_anchor(wanted):
-            self.note("duplicated", f"There were {len(positions)} copies of the cell {self.title(index)}; one counts.", index)
+            self.note(
+                "duplicated",
+                f"There were {len(positions)} copies of the cell {self.title(index)}; one counts.",
+                index,
+            )
         return (own or positions)[0]
 
     def _pick_answer(self, index: int, positions: list[int]) -> int:
@@ -159,7 +198,7 @@ class _Repair:
         versions = {self.cells[p].source.strip() for p in edited}
         text = f"There were {len(positions)} copies of your answer {self.title(index)}. "
         if len(versions) > 1:
-            text += "The last complete one before its check counts; the others were not run."
+            text += "The last complete one before its check counts; other versions of it were not run."
         else:
             text += "The one you worked in counts."
         self.note("duplicated", text, index, human=len(versions) > 1)
@@ -202,34 +241,57 @@ class _Repair:
         if _is_anchor(wanted):
             expected = wanted.metadata.nbgrader
             if any(cell.nbgrader.get(key) != expected.get(key) for key in DECISIVE if key in expected):
-                self.note("metadata_reset", f"The grading data of the cell {self.title(index)} was restored.", index)
+                self.note(
+                    "metadata_reset", f"The grading data of the cell {self.title(index)} was restored.", index
+                )
             if cell.kind != wanted.cell_type:
-                self.note("retyped", f"The cell {self.title(index)} was made a {wanted.cell_type} cell again.", index)
+                self.note(
+                    "retyped",
+                    f"The cell {self.title(index)} was made a {wanted.cell_type} cell again.",
+                    index,
+                )
             if edited and utils.is_locked(wanted):
-                self.note("check_reset", f"The locked cell {self.title(index)} was edited; it was restored.", index)
+                self.note(
+                    "check_reset", f"The locked cell {self.title(index)} was edited; it was restored.", index
+                )
         elif wanted.cell_type == "code":
             if ("demo" in cell.tags) != _is_demo(wanted):
-                self.note("tag_reset", f"The tag `demo` of the cell {self.title(index)} was set as it was released.")
+                self.note(
+                    "tag_reset", f"The tag `demo` of the cell {self.title(index)} was set as it was released."
+                )
             if _is_demo(wanted) and defined_names(cell.source) - defined_names(wanted.source):
-                text = f"The cell {self.title(index)} is a demonstration and is not run for a mark; what you defined there is not seen by the checks."
-                self.note("demo_edited", text)
+                text = f"The cell {self.title(index)} is a demonstration and is not run for a mark; "
+                self.note("demo_edited", text + "what you defined there is not seen by the checks.")
 
     def _own(self, cell: RawCell, index: int | None) -> NotebookNode:
         """A cell of the student's own; a second answer to an exercise stays to be read, and is not run."""
         if any(cell.nbgrader.get(key) for key in ("grade", "solution", "locked", "task")) and index is None:
-            self.note("foreign_metadata", "A cell that is not part of this notebook carried grading data; it was removed.")
+            self.note(
+                "foreign_metadata",
+                "A cell that is not part of this notebook carried grading data; it was removed.",
+            )
         if cell.kind != "code":
-            text = cell.source if cell.kind == "markdown" else "\n".join(f"    {s}" for s in cell.source.splitlines())
+            text = (
+                cell.source
+                if cell.kind == "markdown"
+                else "\n".join(f"    {s}" for s in cell.source.splitlines())
+            )
             made = new_markdown_cell(text)
             if cell.attachments:
                 made.attachments = cell.attachments
             return made
-        second_answer = index is not None and utils.is_solution(self.wanted[index])
-        tags = ["demo"] if second_answer or "demo" in cell.tags else []
+        tags = ["demo"] if "demo" in cell.tags or (index is not None and self._competes(cell, index)) else []
         made = new_code_cell(cell.source, metadata={"tags": tags} if tags else {})
         if cell.cell_id and VALID_ID.fullmatch(cell.cell_id):
             made.id = cell.cell_id
         return made
+
+    def _competes(self, cell: RawCell, index: int) -> bool:
+        """Whether a spare copy is another answer, and not a part of one that was split off, like a helper."""
+        if not utils.is_solution(self.wanted[index]):
+            return False
+        mine, counted = defined_names(cell.source), defined_names(self.cells[self.chosen[index]].source)
+        return bool(mine & counted) or not mine
 
     def complete(self) -> None:
         """Puts back what is missing: answers, locked cells, and the code that the rest depends on."""
@@ -240,7 +302,9 @@ class _Repair:
             if utils.is_solution(wanted) and self._adopt(index):
                 continue
             code = "check_restored" if utils.is_grade(wanted) and utils.is_locked(wanted) else "cell_restored"
-            self.note(code, f"The cell {self.title(index)} was missing; it was put back as it was released.", index)
+            self.note(
+                code, f"The cell {self.title(index)} was missing; it was put back as it was released.", index
+            )
             self._insert(index, first=not utils.is_grade(wanted))
 
     def _adopt(self, index: int) -> bool:
@@ -282,7 +346,11 @@ class _Repair:
             if places[index] < places[answers[-1]]:
                 item = self.items.pop(places[index])
                 self.items.insert(places[answers[-1]], item)
-                self.note("check_moved", f"The check {self.title(index)} stood before its answer; it was moved.", index)
+                self.note(
+                    "check_moved",
+                    f"The check {self.title(index)} stood before its answer; it was moved.",
+                    index,
+                )
 
     def finished(self) -> list[NotebookNode]:
         """The cells, each with an id of its own."""

@@ -52,7 +52,11 @@ class Availability:
     mend: str = ""
 
     def __str__(self) -> str:
-        return f"sandbox ready ({self.mode})" if self.ok else f"no sandbox: {self.reason}. To mend it, {self.mend}."
+        return (
+            f"sandbox ready ({self.mode})"
+            if self.ok
+            else f"no sandbox: {self.reason}. To mend it, {self.mend}."
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,9 @@ def _probe(mode: Mode) -> str | None:
     """None if Python starts in the sandbox, or else what it said."""
     argv = command(mode, Limits(), [], ["-c", "import os; os.listdir('.')"])
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False, env=environment(mode))
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=30, check=False, env=environment(mode)
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     return None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -118,13 +124,38 @@ def command(mode: Mode, limits: Limits, mounts: Sequence[Mount], arguments: Sequ
     if mode == "none":
         return [sys.executable, *arguments]
     inside = [_inside(Path(sys.executable)), *arguments]
-    return ["bwrap", *_namespaces(mode), *_file_system(limits, mounts), "--", *_limited(mode, limits), *inside]
+    return [
+        "bwrap",
+        *_namespaces(mode),
+        *_file_system(limits, mounts),
+        "--",
+        *_limited(mode, limits),
+        *inside,
+    ]
 
 
 def _namespaces(mode: Mode) -> list[str]:
-    flags = ["--die-with-parent", "--new-session", "--hostname", "grader", "--chdir", WORK, "--cap-drop", "ALL"]
+    flags = [
+        "--die-with-parent",
+        "--new-session",
+        "--hostname",
+        "grader",
+        "--chdir",
+        WORK,
+        "--cap-drop",
+        "ALL",
+    ]
     if mode == "user":
-        return ["--unshare-all", "--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000", *flags]
+        return [
+            "--unshare-all",
+            "--unshare-user",
+            "--disable-userns",
+            "--uid",
+            "1000",
+            "--gid",
+            "1000",
+            *flags,
+        ]
     apart = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     # Only these two survive, and only until setpriv has changed to the student's own user id.
     return [*apart, *flags, "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
@@ -144,14 +175,25 @@ def _limited(mode: Mode, limits: Limits) -> list[str]:
     }
     argv = ["prlimit", *(f"--{name}={value}" for name, value in wanted.items()), "--"]
     if mode == "root":
-        uid = random.SystemRandom().randrange(200_000_000, 2_000_000_000)  # nobody's: limits count per user id
+        uid = random.SystemRandom().randrange(
+            200_000_000, 2_000_000_000
+        )  # nobody's: limits count per user id
         argv += ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--inh-caps=-all", "--"]
     return argv
 
 
 def _file_system(limits: Limits, mounts: Sequence[Mount]) -> list[str]:
     argv = ["--proc", "/proc", "--dev", "/dev", "--size", str(limits.scratch_bytes), "--perms", "1777"]
-    argv += ["--tmpfs", "/tmp", "--size", str(limits.scratch_bytes // 4), "--perms", "1777", "--tmpfs", "/dev/shm"]
+    argv += [
+        "--tmpfs",
+        "/tmp",
+        "--size",
+        str(limits.scratch_bytes // 4),
+        "--perms",
+        "1777",
+        "--tmpfs",
+        "/dev/shm",
+    ]
     argv += ["--perms", "0755", "--dir", "/home", "--size", str(limits.scratch_bytes), "--perms", "1777"]
     argv += ["--tmpfs", HOME, "--perms", "1777", "--dir", WORK]
     made: set[str] = {"/", "/home", "/tmp", "/dev", "/proc", HOME, WORK}
@@ -217,7 +259,13 @@ def environment(mode: Mode, seed: int = 0) -> dict[str, str]:
     """
     threads = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM", "TORCHINDUCTOR_COMPILE")
     variables = {f"{name}_NUM_THREADS": "1" for name in threads[:-1]} | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
-    variables |= {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONUNBUFFERED": "1", "MPLBACKEND": "agg"}
+    variables |= {
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "PYTHONUNBUFFERED": "1",
+        "MPLBACKEND": "agg",
+    }
     variables |= {"PYTHONHASHSEED": str(seed % 2**32), "NBGRADER_EXECUTION": "autograde", "USER": "student"}
     variables |= {"PYTHONDONTWRITEBYTECODE": "1", "LOGNAME": "student", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     variables |= {"PYTHONNOUSERSITE": "1", "GIT_CONFIG_NOSYSTEM": "1"}
@@ -225,7 +273,12 @@ def environment(mode: Mode, seed: int = 0) -> dict[str, str]:
 
 
 def _walled_places() -> dict[str, str]:
-    places = {"PATH": f"{ENVIRONMENT}/bin:/usr/bin:/bin", "HOME": HOME, "PYTHONPATH": COURSE, "TMPDIR": "/tmp"}
+    places = {
+        "PATH": f"{ENVIRONMENT}/bin:/usr/bin:/bin",
+        "HOME": HOME,
+        "PYTHONPATH": COURSE,
+        "TMPDIR": "/tmp",
+    }
     places |= {"MPLCONFIGDIR": "/tmp/matplotlib", "IPYTHONDIR": "/tmp/ipython", "TORCH_HOME": "/tmp/torch"}
     return places | ({"COURSEKIT_DATA": "/opt/data"} if os.environ.get("COURSEKIT_DATA") else {})
 

@@ -12,33 +12,45 @@ from nbconvert.filters import markdown2html_mistune
 
 __all__ = ["safe_html", "safe_markdown"]
 
-TAGS = frozenset(
-    "a abbr b blockquote br caption code col colgroup dd del details div dl dt em h1 h2 h3 h4 h5 h6 hr i kbd li mark "
-    "ol p pre s small span strong sub summary sup table tbody td tfoot th thead tr u ul var img".split()
-)
+# fmt: off
+TAGS = frozenset((
+    "a", "abbr", "b", "blockquote", "br", "caption", "code", "col", "colgroup", "dd", "del", "details",
+    "div", "dl", "dt", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "kbd", "li", "mark",
+    "ol", "p", "pre", "s", "small", "span", "strong", "sub", "summary", "sup", "table", "tbody", "td",
+    "tfoot", "th", "thead", "tr", "u", "ul", "var",
+))
+# fmt: on
 PLAIN = {"class", "style", "title", "colspan", "rowspan", "scope", "align", "open", "lang", "dir", "start"}
-STYLES = frozenset(
-    "background background-color border border-bottom border-collapse border-color border-left border-radius "
-    "border-right border-spacing border-style border-top border-width color display font-family font-size font-style "
-    "font-variant-numeric font-weight height line-height list-style list-style-type margin margin-bottom margin-left "
-    "margin-right margin-top max-width min-width opacity overflow overflow-wrap overflow-x padding padding-bottom "
-    "padding-left padding-right padding-top text-align text-decoration vertical-align white-space width "
-    "word-break word-wrap".split()
-)
+# fmt: off
+STYLES = frozenset((
+    "background", "background-color", "border", "border-bottom", "border-collapse", "border-color",
+    "border-left", "border-radius", "border-right", "border-spacing", "border-style", "border-top",
+    "border-width", "color", "display", "font-family", "font-size", "font-style",
+    "font-variant-numeric", "font-weight", "height", "line-height", "list-style", "list-style-type", "margin",
+    "margin-bottom", "margin-left", "margin-right", "margin-top", "max-width", "min-width", "opacity",
+    "overflow", "overflow-wrap", "overflow-x", "padding", "padding-bottom", "padding-left",
+    "padding-right", "padding-top", "text-align", "text-decoration", "vertical-align", "white-space", "width",
+    "word-break", "word-wrap",
+))
+# fmt: on
 LIMIT_CHARACTERS = 300_000
 # bleach drops these tags but would leave what stands between them as text.
-HIDDEN = re.compile(r"<(script|style|iframe|object|svg|math|template|noscript)\b.*?(</\1\s*>|\Z)", re.I | re.S)
+HIDDEN = re.compile(
+    r"<(script|style|iframe|object|svg|math|template|noscript)\b.*?(</\1\s*>|\Z)", re.I | re.S
+)
 PICTURE = re.compile(
-    r"(data:image/(png|jpeg|gif);base64,[A-Za-z0-9+/=\s]*|(?!.*\.\.)[\w][\w./ -]*\.(png|jpe?g|gif|svg))\Z", re.I
+    r"(data:image/(png|jpeg|gif);base64,[A-Za-z0-9+/=\s]*|(?!.*\.\.)[\w][\w./ -]*\.(png|jpe?g|gif|svg))\Z",
+    re.I,
 )
 
 
-def safe_html(text: str) -> str:
+def safe_html(text: object) -> str:
     """The HTML with only tags, attributes and styles that show text, tables and pictures from this page's own folder.
 
     Args:    text: HTML of unknown origin; what is longer than 300,000 characters is shown as a note instead.
     Returns: HTML that runs no script and fetches nothing, whatever it was.
     """
+    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
     if len(text) > LIMIT_CHARACTERS:
         return f"<p>This output was left out: it is {len(text):,} characters of HTML.</p>"
     # A url(...) in a style would fetch something; no style here needs one.

@@ -55,7 +55,7 @@ def source_hash(source: str) -> str:
     """Eight hexadecimal digits that stand for a cell's source.
 
     >>> source_hash("print(1)")
-    'b71bb6f6'
+    'd287bb7f'
     """
     return hashlib.sha256(source.strip().encode("utf-8")).hexdigest()[:8]
 

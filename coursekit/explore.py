@@ -75,7 +75,9 @@ def explore_quantizer(tensors: Mapping[str, Tensor]) -> None:
     try:
         display(_widget(tensors))
     except ImportError:
-        print("For sliders: pip install ipywidgets. draw_quantizer(x, n_bits, scheme, kept) draws any setting.")
+        print(
+            "For sliders: pip install ipywidgets. draw_quantizer(x, n_bits, scheme, kept) draws any setting."
+        )
 
 
 def _widget(tensors: Mapping[str, Tensor]) -> object:
@@ -85,7 +87,13 @@ def _widget(tensors: Mapping[str, Tensor]) -> object:
     n_bits = widgets.IntSlider(4, 2, 8, description="bits", continuous_update=False)
     scheme = widgets.Dropdown(options=SCHEMES, description="scheme")
     kept = widgets.FloatSlider(
-        1.0, min=0.05, max=1.0, step=0.05, description="range kept", readout_format=".0%", continuous_update=False
+        1.0,
+        min=0.05,
+        max=1.0,
+        step=0.05,
+        description="range kept",
+        readout_format=".0%",
+        continuous_update=False,
     )
 
     def draw(name: str, n_bits: int, scheme: str, kept: float) -> None:

@@ -101,7 +101,9 @@ def _solution_folders() -> list[Path]:
 
 
 def _show_code(source: str) -> None:
-    lines = [line for line in source.splitlines() if line.strip() not in ("### BEGIN SOLUTION", "### END SOLUTION")]
+    lines = [
+        line for line in source.splitlines() if line.strip() not in ("### BEGIN SOLUTION", "### END SOLUTION")
+    ]
     text = "\n".join(lines)
     from html import escape
 

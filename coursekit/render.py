@@ -61,9 +61,7 @@ def result_html(result: CheckResult) -> str:
         for mistake in result.mistakes
     )
     if result.status == "not attempted":
-        notes = (
-            f"<p>Write <code>{escape(result.exercise)}</code> in the cell above, run that cell, then this one.</p>"
-        )
+        notes = f"<p>Write <code>{escape(result.exercise)}</code> in the cell above, run that cell, then this one.</p>"
     head = "".join(f"<th style='text-align:left'>{name}</th>" for name in ("", "Property", "Got", "Expected"))
     return (
         f"<p><b>{escape(_headline(result))}</b></p>"

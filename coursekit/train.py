@@ -25,7 +25,8 @@ class Recipe:
                 of the steps, then down to almost zero, both along a cosine).
                 weight_decay: L2 penalty. momentum: of SGD.
                 label_smoothing: 0 to 1. augment: flip and shift each image, by up to max_shift pixels.
-                seed: of everything random.
+                seed: of the order of the images and their augmentation; seed torch
+                itself before building the model, for its first weights and for dropout.
                 bfloat16: run the forward pass in bfloat16 (half the time on CPUs that have it).
     Source:     the cycle of Smith and Topin 2018, arXiv:1708.07120.
     """
@@ -57,8 +58,10 @@ def fit(
 
     Args:    model: any classifier of `train.images`; left in eval mode.
              test: measured after each epoch if given. progress: show a bar.
-    Raises:  FloatingPointError if the loss becomes NaN or infinite (lower peak_lr).
+    Raises:  ValueError if there are no images or no epochs; FloatingPointError if the loss becomes NaN or infinite (lower peak_lr).
     """
+    if len(train) == 0 or recipe.epochs < 1:
+        raise ValueError(f"there is nothing to train: {len(train)} images, {recipe.epochs} epochs")
     generator = torch.Generator().manual_seed(recipe.seed)
     steps = recipe.epochs * -(-len(train) // recipe.batch_size)
     optimizer = torch.optim.SGD(
@@ -89,7 +92,8 @@ def fit(
             history.loss.append(total / len(train))
             if test is not None:
                 history.accuracy.append(evaluate(model, test))
-            bar.set_postfix(loss=f"{history.loss[-1]:.3f}", accuracy=history.accuracy[-1:] or "")
+            measured = {"accuracy": f"{history.accuracy[-1]:.2%}"} if test is not None else {}
+            bar.set_postfix(loss=f"{history.loss[-1]:.3f}", **measured)
     model.eval()
     return history
 
@@ -108,13 +112,13 @@ def eval_mode(*models: nn.Module) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
+def predict(model: nn.Module, images: Tensor, batch_size: int = 100) -> Tensor:
     """Logits (N, n_classes) of `model` in eval mode; each module's own mode is restored afterwards."""
     with eval_mode(model):
         return torch.cat([model(batch) for batch in images.split(batch_size)])
 
 
-def evaluate(model: nn.Module, data: Dataset, batch_size: int = 500) -> float:
+def evaluate(model: nn.Module, data: Dataset, batch_size: int = 100) -> float:
     """Share of `data` classified right, 0 to 1. The model's mode is restored afterwards.
 
     Raises: ValueError if data is empty.

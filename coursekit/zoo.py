@@ -73,10 +73,13 @@ def load(name: str) -> nn.Module:
     """A trained network in eval mode; every call returns a new copy.
 
     Args:   name: "lenet300", "lenet5" or "resnet20"; all take images (N, 1, 28, 28).
-    Raises: ValueError for a name the zoo does not have.
+    Raises: ValueError for a name the zoo does not have; FileNotFoundError if its file is gone.
     """
+    weights = path(name)
+    if not weights.is_file():
+        raise FileNotFoundError(f"{weights} is missing; install coursekit again, or: python -m coursekit.zoo {name}")
     model = _entry(name).build()
-    model.load_state_dict(load_file(path(name)))
+    model.load_state_dict(load_file(weights))
     return model.eval()
 
 
@@ -88,7 +91,7 @@ def train(name: str, *, folder: Path = _FOLDER, threads: int = 1, progress: bool
     Raises: ValueError for a name the zoo does not have.
     """
     entry = _entry(name)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads)  # the sums, and so the weights, depend on it
     torch.manual_seed(entry.recipe.seed)
     model = entry.build().to(memory_format=torch.channels_last)
     train_set, test_set = fashion_mnist("train"), fashion_mnist("test")
@@ -98,6 +101,7 @@ def train(name: str, *, folder: Path = _FOLDER, threads: int = 1, progress: bool
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
     save_file(state, folder / f"{name}.safetensors")
+    (folder / f"{name}.safetensors").chmod(0o644)
     made = {
         "name": name,
         "script": f"python -m coursekit.zoo {name}",

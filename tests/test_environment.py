@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jupytext.config import load_jupytext_configuration_file
+from jupytext.paired_paths import paired_paths
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -18,7 +20,17 @@ from tools.lock import closure, direct_requirements
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 # The libraries the course was asked to be built on.
-ASKED_FOR = ("jupyterlab", "nbgrader", "torch", "torchvision", "matplotlib", "seaborn", "tensorly", "pytest", "nbval")
+ASKED_FOR = (
+    "jupyterlab",
+    "nbgrader",
+    "torch",
+    "torchvision",
+    "matplotlib",
+    "seaborn",
+    "tensorly",
+    "pytest",
+    "nbval",
+)
 
 
 def lock_lines() -> list[str]:
@@ -105,3 +117,10 @@ def test_every_text_file_is_utf8_with_unix_line_ends_and_names_no_folder_of_this
         text = path.read_bytes().decode("utf-8")
         assert "\r\n" not in text, f"{path} has Windows line ends"
         assert str(ROOT) not in text, f"{path} names this machine's folder of the course"
+
+
+def test_jupyterlab_saves_a_lesson_as_text_and_as_solution():
+    config = load_jupytext_configuration_file(str(ROOT / "jupytext.toml"))
+    text = ROOT / "lessons" / "week1" / "01-x.py"
+    pair = [path for path, _ in paired_paths(str(text), "py:percent", config.default_formats(str(text)))]
+    assert [Path(path) for path in pair] == [text, ROOT / "solutions" / "week1" / "01-x.ipynb"]

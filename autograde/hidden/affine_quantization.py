@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from coursekit.exercises.affine_quantization import best_mse, heavy_tail, mse_of
+from coursekit.exercises.affine_quantization.properties import best_mse, heavy_tail, mse_of
 from coursekit.exercises.expect import (
     expect,
     expect_close,
@@ -25,9 +25,6 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-# --- affine_qparams ------------------------------------------------------------------------------
-
-
 def test_every_number_of_bits(student):
     """For 2 to 8 bits both ends of the range lie within half a step of the lowest and the highest code."""
     x = normal(300) * 0.7 + 0.3
@@ -36,14 +33,24 @@ def test_every_number_of_bits(student):
         scale, zero_point = expect_float(scale, "scale"), expect_int(zero_point, "zero_point")
         for end, code in ((x.min().item(), -(2 ** (n_bits - 1))), (x.max().item(), 2 ** (n_bits - 1) - 1)):
             off = abs(scale * (code - zero_point) - end) / scale
-            expect(off <= 0.5001, f"code {code} at {n_bits} bits is {off:.2f} steps from the end", off, "at most 0.5")
+            expect(
+                off <= 0.5001,
+                f"code {code} at {n_bits} bits is {off:.2f} steps from the end",
+                off,
+                "at most 0.5",
+            )
 
 
 def test_zero_point_is_a_code(student):
     """The zero point is one of the codes qmin..qmax, whatever the range."""
     for low, high in ((-1.0, 2.0), (0.0, 6.0), (5.0, 6.0), (-6.0, -5.0), (-1e-3, 1e3)):
         _, zero_point = student.affine_qparams(torch.tensor([low, high]))
-        expect(-128 <= expect_int(zero_point, "zero_point") <= 127, f"x in {low}..{high}", zero_point, "-128..127")
+        expect(
+            -128 <= expect_int(zero_point, "zero_point") <= 127,
+            f"x in {low}..{high}",
+            zero_point,
+            "-128..127",
+        )
 
 
 def test_views_and_float64(student):
@@ -54,9 +61,6 @@ def test_views_and_float64(student):
         scale, _ = student.affine_qparams(view)
         width = max(view.max().item(), 0.0) - min(view.min().item(), 0.0)
         expect_close(expect_float(scale, "scale"), width / 255, f"scale of a {kind} tensor")
-
-
-# --- quantize ------------------------------------------------------------------------------------
 
 
 def test_no_code_is_nearer(student):
@@ -89,9 +93,6 @@ def test_empty_and_strided(student):
     expect_close(q, torch.clamp(torch.round(view / 0.1), -128, 127), "codes of a strided view")
 
 
-# --- dequantize ----------------------------------------------------------------------------------
-
-
 def test_the_whole_int8_range(student):
     """All 256 codes come back right for zero points at both ends of the range."""
     q = torch.arange(-128, 128).to(torch.int8)
@@ -113,9 +114,6 @@ def test_no_codes_no_values(student):
     expect_tensor(student.dequantize(torch.empty(2, 0, dtype=torch.int8), 0.5, 0), torch.float32, (2, 0))
 
 
-# --- symmetric_scale -----------------------------------------------------------------------------
-
-
 def test_no_value_is_cut_off(student):
     """For random tensors and every n_bits all values lie on -qmax..qmax steps, and one of them reaches the end."""
     for seed, n_bits in enumerate(range(2, 9)):
@@ -123,18 +121,21 @@ def test_no_value_is_cut_off(student):
         qmax = 2 ** (n_bits - 1) - 1
         scale = expect_float(student.symmetric_scale(x, n_bits), "scale")
         largest = (x.double() / scale).abs().max().item()
-        expect(math.isclose(largest, qmax, rel_tol=1e-5), f"largest |x| / scale at {n_bits} bits", largest, qmax)
-
-
-# --- symmetric_scale_per_channel -----------------------------------------------------------------
+        expect(
+            math.isclose(largest, qmax, rel_tol=1e-5), f"largest |x| / scale at {n_bits} bits", largest, qmax
+        )
 
 
 def test_random_convolution(student):
     """For a random convolution weight each scale is that channel's max|w| / qmax, at every n_bits."""
     weight = normal(6, 3, 5, 5) * torch.logspace(-2, 1, 6)[:, None, None, None]
     for n_bits in (2, 4, 8):
-        scale = expect_tensor(student.symmetric_scale_per_channel(weight, n_bits), torch.float32, (6, 1, 1, 1))
-        expected = [max(abs(v) for v in weight[c].flatten().tolist()) / (2 ** (n_bits - 1) - 1) for c in range(6)]
+        scale = expect_tensor(
+            student.symmetric_scale_per_channel(weight, n_bits), torch.float32, (6, 1, 1, 1)
+        )
+        expected = [
+            max(abs(v) for v in weight[c].flatten().tolist()) / (2 ** (n_bits - 1) - 1) for c in range(6)
+        ]
         expect_close(scale.flatten(), torch.tensor(expected), f"scale of each channel at {n_bits} bits")
 
 
@@ -148,18 +149,12 @@ def test_linear_weight_and_other_axis(student):
     expect_close(expect_tensor(scale, torch.float32, (1, 3)).flatten(), expected, "scales along axis 1")
 
 
-# --- sqnr_db -------------------------------------------------------------------------------------
-
-
 def test_six_decibels_a_bit(student):
     """Halving every error adds 20 log10(2) = 6.02 dB."""
     x, noise = normal(500), normal(500, seed=1) * 0.1
     coarse, fine = student.sqnr_db(x, x + noise), student.sqnr_db(x, x + noise / 2)
     gain = expect_float(fine, "sqnr") - expect_float(coarse, "sqnr")
     expect_close(gain, 20 * math.log10(2), "gain from halving the error", rtol=1e-3)
-
-
-# --- mse_clip ------------------------------------------------------------------------------------
 
 
 @worth(2)
@@ -171,7 +166,12 @@ def test_other_seeds_and_bits(student):
         expect(clip > 0, "the threshold", clip, "above 0")
         best, error = best_mse(x, n_bits)
         ours = mse_of(x, clip, n_bits)
-        expect(ours <= 1.1 * error, f"error at {n_bits} bits", f"{ours:.3g} at {clip:.3g}", f"{error:.3g} at {best:.3g}")
+        expect(
+            ours <= 1.1 * error,
+            f"error at {n_bits} bits",
+            f"{ours:.3g} at {clip:.3g}",
+            f"{error:.3g} at {best:.3g}",
+        )
 
 
 def test_flat_data_is_hardly_clipped(student):
@@ -200,5 +200,7 @@ HIDDEN = {
     "symmetric_scale": _tests(test_no_value_is_cut_off),
     "symmetric_scale_per_channel": _tests(test_random_convolution, test_linear_weight_and_other_axis),
     "sqnr_db": _tests(test_six_decibels_a_bit),
-    "mse_clip": _tests(test_other_seeds_and_bits, test_flat_data_is_hardly_clipped, test_number_of_candidates),
+    "mse_clip": _tests(
+        test_other_seeds_and_bits, test_flat_data_is_hardly_clipped, test_number_of_candidates
+    ),
 }

@@ -56,9 +56,14 @@ def expect(condition: bool, message: str, got: Any = "", expected: Any = "") -> 
 def expect_float(value: Any, name: str) -> float:
     """The value, if it is a Python float; a one-element tensor is named as what it is."""
     if isinstance(value, Tensor):
-        raise MismatchError(f"{name} is a tensor: turn it into a Python number with .item()", value, "a float")
+        raise MismatchError(
+            f"{name} is a tensor: turn it into a Python number with .item()", value, "a float"
+        )
     expect(
-        isinstance(value, float | int) and not isinstance(value, bool), f"{name} is not a float", value, "a float"
+        isinstance(value, float | int) and not isinstance(value, bool),
+        f"{name} is not a float",
+        value,
+        "a float",
     )
     expect(not math.isnan(value), f"{name} is nan", value, "a number")
     return float(value)

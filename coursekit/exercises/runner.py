@@ -47,7 +47,13 @@ def run(
     status = _status([result.outcome for result in results])
     mistakes = recognise(exercise, student) if status in ("failed", "raised") and not banned else ()
     return CheckResult(
-        exercise.name, status, round(unit * weight, 2), float(exercise.points), bool(hidden), results, mistakes
+        exercise.name,
+        status,
+        round(unit * weight, 2),
+        float(exercise.points),
+        bool(hidden),
+        results,
+        mistakes,
     )
 
 

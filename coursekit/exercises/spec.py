@@ -7,7 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["CheckResult", "Exercise", "Mistake", "Outcome", "Test", "TestResult", "as_test", "worth"]
+__all__ = [
+    "CheckResult",
+    "Exercise",
+    "Mistake",
+    "Outcome",
+    "Test",
+    "TestFunction",
+    "TestResult",
+    "as_test",
+    "worth",
+]
 
 Outcome = Literal["passed", "wrong", "raised", "not attempted"]
 Status = Literal["passed", "failed", "raised", "not attempted"]

@@ -33,6 +33,7 @@ def mse(x: Tensor, x_hat: Tensor) -> float:
     Raises:  ValueError if shapes differ, or a tensor is empty, not floating point, or holds NaN or inf;
              TypeError for what is not a tensor.
 
+    >>> import torch
     >>> mse(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
     2.0
     """
@@ -51,6 +52,7 @@ def sqnr_db(x: Tensor, x_hat: Tensor) -> float:
     Raises:  ValueError and TypeError as `mse`.
     Source:  Bennett 1948, "Spectra of quantized signals", Bell System Technical Journal 27(3).
 
+    >>> import torch
     >>> round(sqnr_db(torch.tensor([10.0]), torch.tensor([9.0])), 6)
     20.0
     """

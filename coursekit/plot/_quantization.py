@@ -89,7 +89,7 @@ def histogram_with_levels(
         text = f"{label}: {row.size} levels" if label else f"{row.size} levels"
         ax.vlines(
             row, bottom, bottom + 0.75 * row_height, transform=within, label=text, zorder=4,
-            color=PALETTE[(0, 3, 2, 1, 4, 5, 6)[i]], linewidth=thickness, snap=False,
+            color=PALETTE[(0, 4, 2, 1, 3, 5, 6)[i]], linewidth=thickness, snap=False,
         )  # fmt: skip
     ax.grid(axis="x", visible=False)
     ax.legend(loc="upper right", handlelength=1.2)

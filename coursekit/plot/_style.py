@@ -15,7 +15,7 @@ from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 # Okabe and Ito's palette without yellow, which a white page swallows. Neighbours also differ in lightness.
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000")
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#000000")
 LINE_STYLES = ("-", "--", "-.", (0, (1, 1)), (0, (6, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (3, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo", "---")
@@ -66,7 +66,7 @@ def in_style(draw: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
-        with plt.rc_context(_RC):
+        with plt.style.context(["default", _RC]):
             return draw(*args, **kwargs)
 
     return drawn
@@ -88,7 +88,7 @@ def figure_of(ax: Axes) -> Figure:
 def finish(ax: Axes, *, title: str, xlabel: str, ylabel: str) -> Axes:
     """The labelled Axes. A title wider than its Axes is broken into lines."""
     share = ax.get_position().width / 0.775  # of the figure, as one Axes alone takes 0.775 before layout
-    letters = int(0.88 * share * figure_of(ax).get_figwidth() / 0.09)
+    letters = int(0.88 * share * figure_of(ax).get_figwidth() / 0.097)
     ax.set_title(textwrap.fill(title, max(letters, 20)))
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)

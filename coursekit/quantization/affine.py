@@ -55,8 +55,8 @@ def affine_qparams(x: Tensor, n_bits: int = 8) -> tuple[float, int]:
     Raises:  TypeError, ValueError as `check_finite` and `int_range`.
     Source:  Jacob et al. 2018, arXiv:1712.05877, section 2.1. Taught in lesson 01.
 
-    >>> affine_qparams(torch.tensor([0.0, 2.55]))
-    (0.01, -128)
+    >>> affine_qparams(torch.tensor([-0.5, 15.4375]))
+    (0.0625, -120)
     """
     check_finite(x)
     qmin, qmax = int_range(n_bits)

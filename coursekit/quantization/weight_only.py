@@ -21,7 +21,9 @@ _CODES, _SCALE = ".codes", ".scale"
 def weight_names(model: nn.Module) -> list[str]:
     """The names of the weights worth quantizing: those of linear layers and convolutions."""
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    return [f"{name}.weight".lstrip(".") for name, module in model.named_modules() if isinstance(module, kinds)]
+    return [
+        f"{name}.weight".lstrip(".") for name, module in model.named_modules() if isinstance(module, kinds)
+    ]
 
 
 def quantize_weights(

@@ -32,7 +32,7 @@ from torch import Tensor
 from coursekit import data, measure, plot, zoo
 from coursekit import quantization as cq
 from coursekit.ledger import Ledger
-from coursekit.notebook import check, hint, solution, use
+from coursekit.notebook import check, hint, use
 from coursekit.quantization import check_finite, fake_quantize, int_range
 from coursekit.train import evaluate
 
@@ -55,7 +55,7 @@ print(f"accuracy:   {evaluate(network, test):.1%}")
 # %% tags=["demo", "nbval-ignore-output"]
 guesses = network(test.images[:8]).argmax(1)
 captions = [data.FASHION_CLASSES[k] for k in guesses]
-plot.images(test.images[:8], captions, title="What the network says it sees");
+plot.images(test.images[:8], captions, title="What the network says it sees")
 
 # %% [markdown]
 # Quantization bets on two facts. Neighbouring 32-bit numbers lie far closer together than a network needs: it was trained
@@ -63,10 +63,10 @@ plot.images(test.images[:8], captions, title="What the network says it sees");
 # is one layer, and the 16 values that remain of it with 4 bits.
 
 # %% tags=["demo", "nbval-ignore-output"]
-weight = network.stage2[1].conv1.weight.detach()
+weight = network.stage2[2].conv2.weight.detach()
 scale = cq.symmetric_scale(weight, n_bits=4)
 levels = torch.unique(cq.dequantize(cq.quantize(weight, scale, 0, 4), scale))
-plot.histogram_with_levels(weight, levels, title="Most weights fall between a few of the 4-bit levels");
+plot.histogram_with_levels(weight, levels, title="Most weights fall between a few of the 4-bit levels")
 
 # %% tags=["demo"]
 print(f"weights in this layer:   {weight.numel():,}")
@@ -85,12 +85,16 @@ print(f"different values after:  {levels.numel()}")
 # With $b$ bits, $q_{\min} = -2^{b-1}$ and $q_{\max} = 2^{b-1}-1$: `int_range(8)` is (−128, 127). Inside the range nothing
 # moves by more than half a step; outside, values saturate.
 
+
 # %% tags=["demo", "nbval-ignore-output"]
 def three_bits(x):
     """Quantized to the 8 codes of 3 bits and back."""
     return cq.dequantize(cq.quantize(x, 0.5, -1, n_bits=3), 0.5, -1)
 
-plot.staircase(three_bits, -2.5, 3.0, title="Rounding costs half a step at most; clipping costs as much as it likes");
+
+plot.staircase(
+    three_bits, -2.5, 3.0, title="Rounding costs half a step at most; clipping costs as much as it likes"
+)
 
 # %% [markdown]
 # ### A formula you will meet elsewhere, and why it fails
@@ -108,7 +112,9 @@ wrong = torch.clamp(torch.round((weight - zero_point) / scale), qmin, qmax)
 right_back = scale * (right.float() - zero_point)
 wrong_back = scale * (wrong + zero_point)
 for name, q, back in (("x/s + z", right, right_back), ("(x - z)/s", wrong, wrong_back)):
-    print(f"{name:>9}: {q.unique().numel():3d} different codes, largest error {(weight - back).abs().max():.4f}")
+    print(
+        f"{name:>9}: {q.unique().numel():3d} different codes, largest error {(weight - back).abs().max():.4f}"
+    )
 print(f"half a step is {scale / 2:.4f}, the largest weight {weight.abs().max():.4f}")
 
 # %% [markdown]
@@ -138,6 +144,7 @@ print(f"half a step is {scale / 2:.4f}, the largest weight {weight.abs().max():.
 #
 # `int_range(n_bits)` returns `(qmin, qmax)`. `check_finite` has already refused empty tensors and NaN.
 
+
 # %% nbgrader={"solution": true, "grade_id": "affine_qparams"}
 def affine_qparams(x: Tensor, n_bits: int = 8) -> tuple[float, int]:
     """Scale (float > 0) and zero point (int) that put x, widened to include 0, on signed n_bits integers."""
@@ -150,6 +157,7 @@ def affine_qparams(x: Tensor, n_bits: int = 8) -> tuple[float, int]:
         return 1.0, qmin
     return scale, round(qmin - lo / scale)
     ### END SOLUTION
+
 
 # %% tags=["demo"]
 # Look: the two ends of the range should be within half a step of the codes -128 and 127.
@@ -194,6 +202,7 @@ print(f"range widened to 0...6: largest error {error:.4f}")
 # go to either neighbour. The four operations must come in the right order: what does `torch.tensor(200.).to(torch.int8)`
 # give?
 
+
 # %% nbgrader={"solution": true, "grade_id": "quantize"}
 def quantize(x: Tensor, scale: float | Tensor, zero_point: int = 0, n_bits: int = 8) -> Tensor:
     """The int8 codes of x: divided by scale, rounded, moved by zero_point, clamped to n_bits."""
@@ -202,6 +211,7 @@ def quantize(x: Tensor, scale: float | Tensor, zero_point: int = 0, n_bits: int 
     q = torch.round(x / scale) + zero_point
     return torch.clamp(q, qmin, qmax).to(torch.int8)
     ### END SOLUTION
+
 
 # %% tags=["demo"]
 # Look: 0.0 gets the code 3, and the last value saturates.
@@ -223,12 +233,14 @@ hint("quantize")
 # `scale` is a float, or a tensor that broadcasts against `q`. One thing is easy to get wrong: arithmetic on two `int8` values stays
 # in `int8`.
 
+
 # %% nbgrader={"solution": true, "grade_id": "dequantize"}
 def dequantize(q: Tensor, scale: float | Tensor, zero_point: int = 0) -> Tensor:
     """The float32 values that the integer codes q stand for."""
     ### BEGIN SOLUTION
     return (q.to(torch.float32) - zero_point) * scale
     ### END SOLUTION
+
 
 # %% tags=["demo"]
 # Look: three codes, 255 steps from the first to the last.
@@ -258,6 +270,7 @@ hint("dequantize")
 #
 # `x = [3, 4]`, `x_hat = [3, 4.5]` has powers 25 and 0.25: a ratio of 100, so 20 dB.
 
+
 # %% nbgrader={"solution": true, "grade_id": "sqnr_db"}
 def sqnr_db(x: Tensor, x_hat: Tensor) -> float:
     """Signal-to-quantization-noise ratio in decibels; inf if nothing was lost."""
@@ -266,6 +279,7 @@ def sqnr_db(x: Tensor, x_hat: Tensor) -> float:
     noise = (x - x_hat).square().sum().item()
     return 10 * math.log10(signal / noise) if noise > 0 else math.inf
     ### END SOLUTION
+
 
 # %% tags=["demo"]
 # Look: should be 20.
@@ -280,11 +294,13 @@ hint("sqnr_db")
 # %% [markdown]
 # Does the theory hold for real weights? Quantize the layer from above with 2 to 8 bits and measure.
 
+
 # %% tags=["demo"]
 def affine_round_trip(x, n_bits):
     """x quantized with the affine scheme and back."""
     scale, zero_point = cq.affine_qparams(x, n_bits)
     return cq.dequantize(cq.quantize(x, scale, zero_point, n_bits), scale, zero_point)
+
 
 bits = list(range(2, 9))
 affine_db = [measure.sqnr_db(weight, affine_round_trip(weight, b)) for b in bits]
@@ -293,8 +309,13 @@ print("dB:  ", [round(db, 1) for db in affine_db])
 print(f"gain a bit, 4 to 8: {(affine_db[-1] - affine_db[2]) / 4:.2f} dB")
 
 # %% tags=["demo", "nbval-ignore-output"]
-plot.error_by_bits(bits, {"weights of one layer": affine_db}, decibel=True, ylabel="SQNR (dB)",
-                   title="Each bit is worth 6 dB, until the steps are as wide as the weights");
+plot.error_by_bits(
+    bits,
+    {"weights of one layer": affine_db},
+    decibel=True,
+    ylabel="SQNR (dB)",
+    title="Each bit is worth 6 dB, until the steps are as wide as the weights",
+)
 
 # %% [markdown]
 # ## 6 · Symmetric or asymmetric?
@@ -316,6 +337,7 @@ plot.error_by_bits(bits, {"weights of one layer": affine_db}, decibel=True, ylab
 #
 # `x = [-2.54, 1.0]` with 8 bits gives 0.02.
 
+
 # %% nbgrader={"solution": true, "grade_id": "symmetric_scale"}
 def symmetric_scale(x: Tensor, n_bits: int = 8) -> float:
     """The step that puts the largest magnitude of x on the highest code; the zero point is 0."""
@@ -325,6 +347,7 @@ def symmetric_scale(x: Tensor, n_bits: int = 8) -> float:
     scale = x.abs().max().item() / qmax
     return scale if scale > 0 else 1.0
     ### END SOLUTION
+
 
 # %% tags=["demo"]
 # Look: should be 0.02.
@@ -342,21 +365,29 @@ hint("symmetric_scale")
 
 # %% tags=["demo"]
 recorded = {}
-hook = network.stage2[1].conv1.register_forward_pre_hook(lambda module, args: recorded.update(x=args[0].detach()))
+hook = network.stage2[2].conv2.register_forward_pre_hook(
+    lambda module, args: recorded.update(x=args[0].detach())
+)
 with torch.inference_mode():
     network(test.images[:256])
 hook.remove()
 activation = recorded["x"]
 print(f"weights: {weight.min():+.2f} to {weight.max():+.2f}")
-print(f"input:   {activation.min():+.2f} to {activation.max():+.2f}, {(activation == 0).float().mean():.0%} exactly 0")
+print(
+    f"input:   {activation.min():+.2f} to {activation.max():+.2f}, {(activation == 0).float().mean():.0%} exactly 0"
+)
+
 
 # %% tags=["demo"]
 def symmetric_round_trip(x, n_bits):
     """x quantized with the symmetric scheme and back."""
     return fake_quantize(x, cq.symmetric_scale(x, n_bits), n_bits)
 
+
 by_scheme = {
-    scheme: {name: measure.sqnr_db(x, round_trip(x, 8)) for name, x in (("weights", weight), ("input", activation))}
+    scheme: {
+        name: measure.sqnr_db(x, round_trip(x, 8)) for name, x in (("weights", weight), ("input", activation))
+    }
     for scheme, round_trip in (("symmetric", symmetric_round_trip), ("affine", affine_round_trip))
 }
 for name in ("weights", "input"):
@@ -364,8 +395,12 @@ for name in ("weights", "input"):
     print(f"{name:>7}: affine is better by {gain:.1f} dB")
 
 # %% tags=["demo", "nbval-ignore-output"]
-plot.bars(by_scheme, ylabel="SQNR at 8 bits (dB)", fmt="{:.1f}",
-          title="A zero point is worth a bit on ReLU outputs, little on weights");
+plot.bars(
+    by_scheme,
+    ylabel="SQNR at 8 bits (dB)",
+    fmt="{:.1f}",
+    title="A zero point is worth a bit on ReLU outputs, little on weights",
+)
 
 # %% [markdown]
 # A ReLU's output has no negative half, so the symmetric grid wastes its negative codes: half of them, one bit, 6 dB. Weights lie on
@@ -379,12 +414,14 @@ plot.bars(by_scheme, ylabel="SQNR at 8 bits (dB)", fmt="{:.1f}",
 # their sizes differ.
 
 # %% tags=["demo", "nbval-ignore-output"]
-plot.channel_ranges(weight, title="Most channels use a part of the range that one scale must cover");
+plot.channel_ranges(weight, title="Most channels use a part of the range that one scale must cover")
 
 # %% tags=["demo"]
 largest = weight.abs().amax(dim=(1, 2, 3))
-print(f"largest magnitude in a channel: {largest.min():.3f} to {largest.max():.3f}, a factor of "
-      f"{largest.max() / largest.min():.1f}")
+print(
+    f"largest magnitude in a channel: {largest.min():.3f} to {largest.max():.3f}, a factor of "
+    f"{largest.max() / largest.min():.1f}"
+)
 
 # %% [markdown]
 # ### Exercise 6 · `symmetric_scale_per_channel` (3 points, about 4 lines)
@@ -394,6 +431,7 @@ print(f"largest magnitude in a channel: {largest.min():.3f} to {largest.max():.3
 # `(C_out, 1, 1, 1)`. So `weight / scale` broadcasts, and your `quantize` works as it is.
 #
 # A channel of zeros gets any finite scale above 0; it must not change the others.
+
 
 # %% nbgrader={"solution": true, "grade_id": "symmetric_scale_per_channel"}
 def symmetric_scale_per_channel(weight: Tensor, n_bits: int = 8, axis: int = 0) -> Tensor:
@@ -405,6 +443,7 @@ def symmetric_scale_per_channel(weight: Tensor, n_bits: int = 8, axis: int = 0) 
     scale = weight.abs().amax(dim=others, keepdim=True) / qmax
     return torch.where(scale > 0, scale, 1.0)
     ### END SOLUTION
+
 
 # %% tags=["demo"]
 # Look: one scale a channel, in a shape that broadcasts.
@@ -426,8 +465,13 @@ print("per tensor: ", [round(db, 1) for db in per_tensor_db])
 print("per channel:", [round(db, 1) for db in per_channel_db])
 
 # %% tags=["demo", "nbval-ignore-output"]
-plot.error_by_bits(bits, {"one scale a channel": per_channel_db, "one scale for all": per_tensor_db},
-                   decibel=True, ylabel="SQNR (dB)", title="A scale for each channel buys several decibels at every width");
+plot.error_by_bits(
+    bits,
+    {"one scale a channel": per_channel_db, "one scale for all": per_tensor_db},
+    decibel=True,
+    ylabel="SQNR (dB)",
+    title="A scale for each channel buys several decibels at every width",
+)
 
 # %% [markdown]
 # The price is one `float32` a channel in the file, against hundreds of weights in it, and nothing at run time: the scale multiplies a whole
@@ -446,9 +490,14 @@ plot.error_by_bits(bits, {"one scale a channel": per_channel_db, "one scale for 
 
 # %% tags=["demo", "nbval-ignore-output"]
 thresholds = weight.abs().max().item() * torch.arange(10, 101) / 100
-clipping, rounding = zip(*(cq.error_parts(weight, c.item(), n_bits=4) for c in thresholds))
-plot.clip_curve(thresholds, clipping, rounding, xlabel="clipping threshold c",
-                title="At 4 bits, cutting off the largest weights lowers the error");
+clipping, rounding = zip(*(cq.error_parts(weight, c.item(), n_bits=4) for c in thresholds), strict=False)
+plot.clip_curve(
+    thresholds,
+    clipping,
+    rounding,
+    xlabel="clipping threshold c",
+    title="At 4 bits, cutting off the largest weights lowers the error",
+)
 
 # %% [markdown]
 # ### Exercise 7 · `mse_clip` (3 points, about 7 lines)
@@ -457,6 +506,7 @@ plot.clip_curve(thresholds, clipping, rounding, xlabel="clipping threshold c",
 # error. Try $c_k = \max|x| \cdot k / n$ for $k = 1 \dots n$, each with scale $c_k / q_{\max}$.
 #
 # `fake_quantize(x, scale, n_bits)` is given: the symmetric round trip, quantize and dequantize at once.
+
 
 # %% nbgrader={"solution": true, "grade_id": "mse_clip"}
 def mse_clip(x: Tensor, n_bits: int = 8, n_candidates: int = 100) -> float:
@@ -471,6 +521,7 @@ def mse_clip(x: Tensor, n_bits: int = 8, n_candidates: int = 100) -> float:
 
     return min((largest * k / n_candidates for k in range(1, n_candidates + 1)), key=error)
     ### END SOLUTION
+
 
 # %% tags=["demo"]
 # Look: the fewer the bits, the more it pays to clip.
@@ -490,10 +541,12 @@ hint("mse_clip")
 # Decibels are a means. The question is what the network still gets right. `quantize_weights` sends every weight of the network through the
 # integers and back; here with each number of bits and each way to choose the scale.
 
+
 # %% tags=["demo"]
 def clipped_scale(w, n_bits):
     """The scale of the best clipping threshold, one for the whole tensor."""
     return cq.mse_clip(w, n_bits, n_candidates=50) / int_range(n_bits)[1]
+
 
 ways = {
     "one scale, max": cq.symmetric_scale,
@@ -507,12 +560,20 @@ accuracy = {
 }
 reference = evaluate(network, images)
 for way, row in accuracy.items():
-    print(f"{way:>18}:", "  ".join(f"{b} bits {a:.1%}" for b, a in zip(bits, row)))
+    print(f"{way:>18}:", "  ".join(f"{b} bits {a:.1%}" for b, a in zip(bits, row, strict=False)))
 print(f"{'float32':>18}: {reference:.1%}")
 
 # %% tags=["demo", "nbval-ignore-output"]
-plot.lines(bits, accuracy, references={"float32": reference}, percent=True, xticks=bits, xlabel="bits a weight",
-           ylabel="accuracy on 1,000 images", title="Down to 5 or 6 bits the network hardly notices");
+plot.lines(
+    bits,
+    accuracy,
+    references={"float32": reference},
+    percent=True,
+    xticks=bits,
+    xlabel="bits a weight",
+    ylabel="accuracy on 1,000 images",
+    title="Down to 5 or 6 bits the network hardly notices",
+)
 
 # %% [markdown]
 # ### Use it: your functions on the whole network
@@ -531,10 +592,24 @@ print(f"accuracy on 2,000 images: {evaluate(network, test):.2%} -> {evaluate(sma
 
 # %% tags=["demo", "nbval-ignore-output"]
 ledger = Ledger.open()
-size = dict(macs=measure.macs(network, (1, 28, 28)), nonzero=measure.nonzero(network))
-ledger.add(step="float32", lesson="01-affine-quantization", accuracy=evaluate(network, test), size_bytes=before, by="reference", **size)
+size = {"macs": measure.macs(network, (1, 28, 28)), "nonzero": measure.nonzero(network)}
+ledger.add(
+    step="float32",
+    lesson="01-affine-quantization",
+    accuracy=evaluate(network, test),
+    size_bytes=before,
+    by="reference",
+    **size,
+)
 by = "yours" if all(function.by == "yours" for function in mine.values()) else "reference"
-ledger.add(step="int8 weights, per channel", lesson="01-affine-quantization", accuracy=evaluate(small, test), size_bytes=after, by=by, **size)
+ledger.add(
+    step="int8 weights, per channel",
+    lesson="01-affine-quantization",
+    accuracy=evaluate(small, test),
+    size_bytes=after,
+    by=by,
+    **size,
+)
 ledger
 
 # %% [markdown]
@@ -549,7 +624,11 @@ ledger
 # %% tags=["demo", "nbval-ignore-output"]
 from coursekit.explore import explore_quantizer
 
-explore_quantizer({"weights of stage 2": weight, "its input (a ReLU)": activation, "the last layer": network.fc.weight})
+explore_quantizer({
+    "weights of stage 2": weight,
+    "its input (a ReLU)": activation,
+    "the last layer": network.fc.weight,
+})
 
 # %% [markdown]
 # ## 11 · From scratch to the tools people use

@@ -199,7 +199,12 @@ def test_check_names_a_notebook_without_a_lesson(course, folder):
 
 REFUSED = {
     "raises": ("2.0\n", "1 / 0\n", {}, "a cell of week1/01-toy raised.*ZeroDivisionError"),
-    "warns where points are given": ("2.0\n", "import sys; print('x', file=sys.stderr)\n", {}, "writes to stderr"),
+    "warns where points are given": (
+        "2.0\n",
+        "import sys; print('x', file=sys.stderr)\n",
+        {},
+        "writes to stderr",
+    ),
     "too slow": ("2.0\n", "3.0\n", {"max_seconds": 0.001}, r"took .* more than .*slowest cells"),
 }
 

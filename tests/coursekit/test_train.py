@@ -51,7 +51,7 @@ def test_another_seed_gives_other_weights(train_digits):
     few, models = train_digits.take(200), (mlp(), mlp())
     for seed, model in enumerate(models):
         fit(model, few, Recipe(epochs=1, seed=seed), progress=False)
-    assert not torch.equal(models[0][1].weight, models[1][1].weight)
+    assert not torch.equal(models[0].state_dict()["1.weight"], models[1].state_dict()["1.weight"])
 
 
 def test_training_learns_handwritten_digits(train_digits, test_digits):
@@ -119,10 +119,11 @@ def test_evaluate_refuses_empty_data():
 
 
 def test_predict_equals_a_call_in_eval_mode_whatever_the_batch_size(test_digits):
-    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(64, 10)).train()
+    head = nn.Linear(64, 10)
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), head).train()
     logits = [predict(model, test_digits.images, batch_size=n) for n in (7, 500)]
     with torch.no_grad():
-        expected = model[2](test_digits.images.flatten(1))
+        expected = head(test_digits.images.flatten(1))
     for got in logits:
         # 64 products summed in another order: 64 roundings of 2**-24 on sums below 16.
         assert torch.allclose(got, expected, rtol=0, atol=64 * 16 * 2**-24)
@@ -130,10 +131,10 @@ def test_predict_equals_a_call_in_eval_mode_whatever_the_batch_size(test_digits)
 
 def test_each_module_gets_its_own_mode_back_after_measuring(test_digits):
     model = mixed_mode_model()
-    before, running = modes(model), model[1].running_mean.clone()
+    before, running = modes(model), model.state_dict()["1.running_mean"].clone()
     evaluate(model, test_digits.take(20))
     assert modes(model) == before
-    assert torch.equal(model[1].running_mean, running)
+    assert torch.equal(model.state_dict()["1.running_mean"], running)
 
 
 def test_modes_come_back_after_an_error():

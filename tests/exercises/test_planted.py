@@ -30,7 +30,9 @@ def graded(name: str, code: str):
     return run(exercise(name), notebook(code), hidden=HIDDEN[name], source=code)
 
 
-wrong = pytest.mark.parametrize("name, mistake", [(name, mistake) for name in WRONG for mistake in WRONG[name]])
+wrong = pytest.mark.parametrize(
+    ("name", "mistake"), [(name, mistake) for name in WRONG for mistake in WRONG[name]]
+)
 each = pytest.mark.parametrize("name", [spec.name for spec in exercises()])
 
 
@@ -46,7 +48,7 @@ def test_wrong_code_already_fails_the_public_tests(name, mistake):
     assert not run(exercise(name), notebook(WRONG[name][mistake])).passed
 
 
-@pytest.mark.parametrize("name, index", [(name, i) for name in RIGHT for i in range(len(RIGHT[name]))])
+@pytest.mark.parametrize(("name", "index"), [(name, i) for name in RIGHT for i in range(len(RIGHT[name]))])
 def test_right_code_written_differently_gets_full_marks(name, index):
     result = graded(name, RIGHT[name][index])
     assert (result.points, result.mistakes) == (exercise(name).points, ()), result

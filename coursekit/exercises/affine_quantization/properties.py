@@ -1,4 +1,4 @@
-"""The exercises of lesson 01: public tests, hints, forbidden names. Mistakes stand in a file of their own."""
+"""The public tests of lesson 01: each states a property of a right solution."""
 
 from __future__ import annotations
 
@@ -7,31 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from coursekit import quantization as reference
-from coursekit.exercises import affine_mistakes as mistakes
-from coursekit.exercises.expect import (
-    expect,
-    expect_close,
-    expect_float,
-    expect_int,
-    expect_tensor,
-)
-from coursekit.exercises.spec import Exercise, as_test
-from coursekit.measure import sqnr_db
+from coursekit.exercises.expect import expect, expect_close, expect_float, expect_int, expect_tensor
+from coursekit.exercises.spec import Test, TestFunction, as_test
 
-__all__ = ["EXERCISES"]
-
-FORBIDDEN = {
-    "quantize_per_tensor": "write the arithmetic yourself",
-    "quantize_per_channel": "write the arithmetic yourself",
-    "fake_quantize_per_tensor_affine": "write the arithmetic yourself",
-    "fake_quantize_per_channel_affine": "write the arithmetic yourself",
-    "ao": "torch.ao.quantization is what this lesson explains",
-    "coursekit": "the reference is what you are writing",
-}
-
-
-# --- affine_qparams ------------------------------------------------------------------------------
+__all__ = ["PUBLIC", "best_mse", "heavy_tail", "mse_of"]
 
 
 def test_scale_spans_the_range(student):
@@ -52,7 +31,7 @@ def test_range_is_widened_to_include_zero(student):
 
 def test_zero_point_is_the_code_of_zero(student):
     """The zero point is the integer code at which the real value is 0, so that min(x) lands on the lowest code."""
-    scale, zero_point = student.affine_qparams(torch.linspace(-1.0, 1.55, 31))
+    _scale, zero_point = student.affine_qparams(torch.linspace(-1.0, 1.55, 31))
     expect_int(zero_point, "zero_point")
     expect(zero_point == -28, "zero_point for x in -1..1.55 (scale 0.01)", zero_point, -28)
 
@@ -73,9 +52,6 @@ def test_fewer_bits_have_longer_steps(student):
     expect(expect_int(zero_point, "zero_point") == 2, "zero_point for x in -1..0.5 at 4 bits", zero_point, 2)
 
 
-# --- quantize ------------------------------------------------------------------------------------
-
-
 def test_codes_are_nearest(student):
     """Every value inside the range gets the code whose real value is nearest."""
     x = torch.tensor([-1.0, -0.626, -0.251, -0.01, 0.0, 0.012, 0.374, 0.99])
@@ -94,10 +70,9 @@ def test_fewer_bits_have_fewer_codes(student):
     """With n_bits = 4 the codes are -8..7."""
     x = torch.linspace(-2.0, 2.0, 41)
     q = expect_tensor(student.quantize(x, 0.1, 0, 4), torch.int8, x.shape)
-    expect(int(q.min()) == -8 and int(q.max()) == 7, "range of the 4-bit codes", f"{q.min()}..{q.max()}", "-8..7")
-
-
-# --- dequantize ----------------------------------------------------------------------------------
+    expect(
+        int(q.min()) == -8 and int(q.max()) == 7, "range of the 4-bit codes", f"{q.min()}..{q.max()}", "-8..7"
+    )
 
 
 def test_zero_point_means_zero(student):
@@ -105,7 +80,9 @@ def test_zero_point_means_zero(student):
     for zero_point in (-128, -5, 0, 127):
         q = torch.tensor([zero_point], dtype=torch.int8)
         x = expect_tensor(student.dequantize(q, 0.37, zero_point), torch.float32, q.shape)
-        expect(x.item() == 0.0, f"the real value of code {zero_point} at zero point {zero_point}", x.item(), 0.0)
+        expect(
+            x.item() == 0.0, f"the real value of code {zero_point} at zero point {zero_point}", x.item(), 0.0
+        )
 
 
 def test_one_code_is_one_scale(student):
@@ -119,10 +96,9 @@ def test_codes_far_from_the_zero_point(student):
     """A code and a zero point at opposite ends of the range still give the right value."""
     x = student.dequantize(torch.tensor([-128, 0, 127], dtype=torch.int8), 0.5, -128)
     expect_tensor(x, torch.float32, (3,))
-    expect_close(x, torch.tensor([0.0, 64.0, 127.5]), "value of codes -128, 0, 127 (scale 0.5, zero point -128)")
-
-
-# --- symmetric_scale -----------------------------------------------------------------------------
+    expect_close(
+        x, torch.tensor([0.0, 64.0, 127.5]), "value of codes -128, 0, 127 (scale 0.5, zero point -128)"
+    )
 
 
 def test_largest_magnitude_gets_the_highest_code(student):
@@ -142,9 +118,6 @@ def test_symmetric_scale_of_zeros(student):
     """A tensor of zeros gets a finite scale above 0."""
     scale = expect_float(student.symmetric_scale(torch.zeros(3)), "scale")
     expect(0 < scale < math.inf, "scale for zeros", scale, "above 0 and finite")
-
-
-# --- symmetric_scale_per_channel -----------------------------------------------------------------
 
 
 def ramp_weight() -> Tensor:
@@ -172,7 +145,9 @@ def test_dead_channel_has_a_usable_scale(student):
     weight = ramp_weight()
     weight[1] = 0.0
     scale = student.symmetric_scale_per_channel(weight)
-    expect(bool((scale > 0).all() and scale.isfinite().all()), "scales", scale.flatten(), "above 0 and finite")
+    expect(
+        bool((scale > 0).all() and scale.isfinite().all()), "scales", scale.flatten(), "above 0 and finite"
+    )
     expect_close(scale.flatten()[[0, 2]], torch.tensor([0.01, 0.1]), "scale of the other channels")
 
 
@@ -181,9 +156,6 @@ def test_axis_and_bits_are_used(student):
     weight = torch.tensor([[1.4, -0.3, 0.07], [-0.5, 0.35, 0.0]])
     scale = expect_tensor(student.symmetric_scale_per_channel(weight, 4, 1), torch.float32, (1, 3))
     expect_close(scale.flatten(), torch.tensor([0.2, 0.05, 0.01]), "scale of each column at 4 bits")
-
-
-# --- sqnr_db -------------------------------------------------------------------------------------
 
 
 def test_ten_percent_error_is_twenty_decibels(student):
@@ -203,10 +175,9 @@ def test_perfect_copy_is_infinite(student):
 def test_offset_is_noise(student):
     """A constant offset of the result is noise like any other."""
     x = torch.tensor([3.0, -3.0, 3.0, -3.0])
-    expect_close(expect_float(student.sqnr_db(x, x + 0.3), "sqnr"), 20.0, "sqnr with an offset of 0.3", rtol=1e-4)
-
-
-# --- mse_clip ------------------------------------------------------------------------------------
+    expect_close(
+        expect_float(student.sqnr_db(x, x + 0.3), "sqnr"), 20.0, "sqnr with an offset of 0.3", rtol=1e-4
+    )
 
 
 def heavy_tail(seed: int = 0, n: int = 4000) -> Tensor:
@@ -221,7 +192,10 @@ def best_mse(x: Tensor, n_bits: int) -> tuple[float, float]:
     qmax = 2 ** (n_bits - 1) - 1
     x = x.double()
     clips = x.abs().max().item() * torch.arange(1, 1001).double() / 1000
-    errors = [(x - torch.clamp(torch.round(x / (c / qmax)), -qmax, qmax) * (c / qmax)).square().mean() for c in clips]
+    errors = [
+        (x - torch.clamp(torch.round(x / (c / qmax)), -qmax, qmax) * (c / qmax)).square().mean()
+        for c in clips
+    ]
     best = int(torch.stack(errors).argmin())
     return clips[best].item(), errors[best].item()
 
@@ -243,7 +217,12 @@ def test_clip_is_near_the_best(student):
         best, error = best_mse(x, n_bits)
         # Candidates 1 % of max|x| apart lose at most a few per cent of error against ones 0.1 % apart.
         ours = mse_of(x, clip, n_bits)
-        expect(ours <= 1.1 * error, f"error at {n_bits} bits", f"{ours:.3g} at {clip:.3g}", f"{error:.3g} at {best:.3g}")
+        expect(
+            ours <= 1.1 * error,
+            f"error at {n_bits} bits",
+            f"{ours:.3g} at {clip:.3g}",
+            f"{error:.3g} at {best:.3g}",
+        )
 
 
 def test_clip_cuts_a_single_outlier(student):
@@ -252,102 +231,54 @@ def test_clip_cuts_a_single_outlier(student):
     clip = expect_float(student.mse_clip(x, 4), "the threshold")
     best, error = best_mse(x, 4)
     ours = mse_of(x, clip, 4)
-    expect(ours <= 1.1 * error, "error with the outlier", f"{ours:.3g} at {clip:.3g}", f"{error:.3g} at {best:.3g}")
+    expect(
+        ours <= 1.1 * error,
+        "error with the outlier",
+        f"{ours:.3g} at {clip:.3g}",
+        f"{error:.3g} at {best:.3g}",
+    )
 
 
-# --- the exercises -------------------------------------------------------------------------------
+def _tests(*functions: TestFunction) -> tuple[Test, ...]:
+    return tuple(as_test(function, public=True) for function in functions)
 
-EXERCISES = (
-    Exercise(
-        "affine_qparams", "01", 4, reference.affine_qparams,
-        tuple(as_test(f, public=True) for f in (
-            test_scale_spans_the_range, test_range_is_widened_to_include_zero,
-            test_zero_point_is_the_code_of_zero, test_constant_and_zero_tensors_have_a_usable_scale,
-            test_fewer_bits_have_longer_steps,
-        )),
-        (
-            "Before anything else, stretch the range so that it contains 0: what do min(lo, 0) and max(hi, 0) do?",
-            "n codes have n - 1 steps between them. The zero point is where 0 falls when lo falls on qmin: count "
-            "the steps from lo up to 0.",
-            "The steps from lo to 0 are -lo / scale. Add them to qmin and round to an int. A range of width 0 only "
-            "comes from a tensor of zeros: any positive scale will do.",
-        ),
-        mistakes.AFFINE_QPARAMS, mistakes.qparams_probes, FORBIDDEN,
+
+PUBLIC = {
+    "affine_qparams": _tests(
+        test_scale_spans_the_range,
+        test_range_is_widened_to_include_zero,
+        test_zero_point_is_the_code_of_zero,
+        test_constant_and_zero_tensors_have_a_usable_scale,
+        test_fewer_bits_have_longer_steps,
     ),
-    Exercise(
-        "quantize", "01", 3, reference.quantize,
-        tuple(as_test(f, public=True) for f in (
-            test_codes_are_nearest, test_out_of_range_saturates, test_fewer_bits_have_fewer_codes,
-        )),
-        (
-            "Four steps in this order: to units of one step, to whole numbers, to the zero point, into the range.",
-            "torch.round, torch.clamp and .to(torch.int8) are all you need. Which of them must come last?",
-            "A cast to int8 keeps the lowest 8 bits: 200 becomes -56. Everything must be inside qmin..qmax before "
-            "you cast, and int_range(n_bits) says what these are.",
-        ),
-        mistakes.QUANTIZE, mistakes.quantize_probes, FORBIDDEN,
+    "quantize": _tests(
+        test_codes_are_nearest,
+        test_out_of_range_saturates,
+        test_fewer_bits_have_fewer_codes,
     ),
-    Exercise(
-        "dequantize", "01", 3, reference.dequantize,
-        tuple(as_test(f, public=True) for f in (
-            test_zero_point_means_zero, test_one_code_is_one_scale, test_codes_far_from_the_zero_point,
-        )),
-        (
-            "Undo the steps of quantize, in the opposite order. Rounding cannot be undone.",
-            "Which number must you take away from a code so that the zero point itself becomes 0?",
-            "An int8 holds -128..127. What is 127 - (-128), and does it fit? Change the dtype before you subtract.",
-        ),
-        mistakes.DEQUANTIZE, mistakes.dequantize_probes, FORBIDDEN,
+    "dequantize": _tests(
+        test_zero_point_means_zero,
+        test_one_code_is_one_scale,
+        test_codes_far_from_the_zero_point,
     ),
-    Exercise(
-        "symmetric_scale", "01", 2, reference.symmetric_scale,
-        tuple(as_test(f, public=True) for f in (
-            test_largest_magnitude_gets_the_highest_code, test_symmetric_scale_depends_on_bits,
-            test_symmetric_scale_of_zeros,
-        )),
-        (
-            "With the zero point fixed at 0, only one number about x matters. Which?",
-            "The largest magnitude should land on qmax: how long is one step then?",
-            "It is the maximum of |x|, not of x, and it is divided by 127 for 8 bits. Mind the tensor of zeros.",
-        ),
-        mistakes.SYMMETRIC_SCALE, mistakes.symmetric_probes, FORBIDDEN,
+    "symmetric_scale": _tests(
+        test_largest_magnitude_gets_the_highest_code,
+        test_symmetric_scale_depends_on_bits,
+        test_symmetric_scale_of_zeros,
     ),
-    Exercise(
-        "symmetric_scale_per_channel", "01", 3, reference.symmetric_scale_per_channel,
-        tuple(as_test(f, public=True) for f in (
-            test_each_channel_has_its_own_scale, test_scales_broadcast_against_the_weight,
-            test_dead_channel_has_a_usable_scale, test_axis_and_bits_are_used,
-        )),
-        (
-            "Take the maximum over every dimension except the channels'.",
-            "Tensor.amax accepts a tuple of dimensions, and keepdim=True keeps them with size 1.",
-            "Make the tuple from range(weight.dim()), leaving out axis. For channels of zeros, torch.where(scale > 0, "
-            "scale, 1.0) replaces only what must be replaced.",
-        ),
-        mistakes.PER_CHANNEL, mistakes.per_channel_probes, FORBIDDEN,
+    "symmetric_scale_per_channel": _tests(
+        test_each_channel_has_its_own_scale,
+        test_scales_broadcast_against_the_weight,
+        test_dead_channel_has_a_usable_scale,
+        test_axis_and_bits_are_used,
     ),
-    Exercise(
-        "sqnr_db", "01", 2, sqnr_db,
-        tuple(as_test(f, public=True) for f in (
-            test_ten_percent_error_is_twenty_decibels, test_perfect_copy_is_infinite, test_offset_is_noise,
-        )),
-        (
-            "A ratio of two powers: the signal's over the error's. Power is a sum of squares.",
-            "Decibels are 10 * log10 of a ratio of powers.",
-            "Sum the squares of x and of x - x_hat, take both out with .item(), return math.inf if the second is 0.",
-        ),
-        mistakes.SQNR_DB, mistakes.sqnr_probes, FORBIDDEN,
+    "sqnr_db": _tests(
+        test_ten_percent_error_is_twenty_decibels,
+        test_perfect_copy_is_infinite,
+        test_offset_is_noise,
     ),
-    Exercise(
-        "mse_clip", "01", 3, reference.mse_clip,
-        tuple(as_test(f, public=True) for f in (test_clip_is_near_the_best, test_clip_cuts_a_single_outlier)),
-        (
-            "There is no formula to find: try n_candidates thresholds and keep the best.",
-            "For each candidate c: scale = c / qmax, a round trip with fake_quantize, the mean squared error. "
-            "Against which tensor must you measure it?",
-            "The error is always measured against the unclipped x, or cutting everything off would look free. The "
-            "candidates are max|x| * k / n_candidates for k = 1 .. n_candidates.",
-        ),
-        mistakes.MSE_CLIP, mistakes.clip_probes, {k: v for k, v in FORBIDDEN.items() if k != "coursekit"},
+    "mse_clip": _tests(
+        test_clip_is_near_the_best,
+        test_clip_cuts_a_single_outlier,
     ),
-)  # fmt: skip
+}
