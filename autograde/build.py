@@ -69,8 +69,8 @@ def _build_solution(course: Course, lesson: Lesson, options: BuildOptions) -> No
     _keep_edited_solution(course, lesson, options)
     atomic_write(lesson.solution, text)
     options.say(
-        f"{lesson}: executed in {report.seconds:.1f} s, {report.cpu_seconds:.0f} s of processor time (slowest: {report.slowest(2)}), "
-        f"peak memory {report.peak_bytes / 1e6:.0f} MB, {len(text.encode()) / 1e3:.0f} kB"
+        f"{lesson}: executed in {report.seconds:.1f} s, {report.cpu_seconds:.0f} s of processor time "
+        f"(slowest: {report.slowest(2)}), peak memory {report.peak_bytes / 1e6:.0f} MB, {len(text.encode()) / 1e3:.0f} kB"
     )
 
 
@@ -181,7 +181,10 @@ def _write_release(course: Course, assignment: str, options: BuildOptions) -> No
 
 def _solution_problem(lesson: Lesson) -> str:
     """What is wrong with a lesson's solution notebook, in half a sentence; empty if nothing is."""
-    current = load(lesson.solution)
+    try:
+        current = load(lesson.solution)
+    except CourseError:
+        return "cannot be read as a notebook"
     if current is None:
         return "is missing"
     changed = differences(read_text(lesson.text), current)

@@ -14,7 +14,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,7 @@ from nbgrader.preprocessors import (
 )
 from nbgrader.preprocessors import Execute as NbgraderExecute
 from nbgrader.preprocessors.base import NbGraderPreprocessor
+from sqlalchemy.exc import SQLAlchemyError
 from traitlets import Bool, Dict, Integer, List, Unicode
 
 from autograde.execute import Receipt, execute
@@ -64,15 +65,14 @@ class Outcome:
     error: str | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Run:
-    """How the notebooks of the submission at hand are run, and what came of it."""
+    """How notebooks are run."""
 
     mode: Mode
     limits: Limits
     seed: int
     require_check: bool
-    receipts: list[tuple[str, Receipt]] = field(default_factory=list)
 
 
 class SandboxExecute(NbGraderPreprocessor):
@@ -81,7 +81,7 @@ class SandboxExecute(NbGraderPreprocessor):
     enabled = Bool(True, help="Always on: without it nbgrader would give full marks to cells that never ran.")
 
     def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
-        """The executed notebook; its receipt is added to the run's."""
+        """The executed notebook, and its receipt among the resources."""
         run: _Run = resources["autograde"]
         executed, receipt = execute(
             nb,
@@ -91,7 +91,7 @@ class SandboxExecute(NbGraderPreprocessor):
             seed=run.seed,
             require_check=run.require_check,
         )
-        run.receipts.append((resources["nbgrader"]["notebook"], receipt))
+        resources["receipt"] = receipt
         for cell in receipt.statuses("timeout", "flood", "died", "not run"):
             self.log.warning("Cell %s (%s): %s", cell.index, cell.grade_id or "no grade_id", cell.status)
         return executed, resources
@@ -128,7 +128,7 @@ class HarnessAutograde(Autograde):
         self.progress: Callable[[int, int, Outcome], None] | None = None
         self._taken: dict[str, Intake] = {}
         self._mode: Mode = "none"
-        self._run = _Run("none", Limits(), 0, True)
+        self._receipts: list[tuple[str, Receipt]] = []
         self._skipped = False
         self._error: str | None = None
 
@@ -225,9 +225,7 @@ class HarnessAutograde(Autograde):
 
     def _convert_one(self, student: str) -> Outcome:
         start = time.monotonic()
-        limits = Limits(**self.limits)
-        self._run = _Run(self._mode, limits, self.seed, self.require_check)
-        self._skipped, self._error = False, None
+        self._receipts, self._skipped, self._error = [], False, None
         try:
             super().convert_notebooks()
         except NbGraderException as error:
@@ -240,7 +238,7 @@ class HarnessAutograde(Autograde):
             "failed" if self._error else status,
             round(time.monotonic() - start, 3),
             self._taken.get(student),
-            tuple(self._run.receipts),
+            tuple(self._receipts),
             self._error,
         )
 
@@ -253,7 +251,14 @@ class HarnessAutograde(Autograde):
     def init_single_notebook_resources(self, notebook_filename: str) -> dict[str, Any]:
         """nbgrader's resources, and how to run the notebook."""
         resources: dict[str, Any] = super().init_single_notebook_resources(notebook_filename)
-        return {**resources, "autograde": self._run}
+        run = _Run(self._mode, Limits(**self.limits), self.seed, self.require_check)
+        return {**resources, "autograde": run}
+
+    def write_single_notebook(self, output: str, resources: dict[str, Any]) -> None:
+        """nbgrader's writing; the receipt of an executed notebook is kept."""
+        super().write_single_notebook(output, resources)
+        if "receipt" in resources:
+            self._receipts.append((resources["nbgrader"]["notebook"], resources["receipt"]))
 
     def convert_single_notebook(self, notebook_filename: str) -> None:
         """Sanitises and grades one notebook; keeps what went wrong for the outcome."""
@@ -275,14 +280,17 @@ class HarnessAutograde(Autograde):
     def _mark_unjudged(self, student: str) -> None:
         """No mark without a judgement: 0 points, and a person is asked."""
         where = self.coursedir
-        with contextlib.suppress(MissingEntry), Gradebook(where.db_url, where.course_id) as gradebook:
+        with (
+            contextlib.suppress(MissingEntry, SQLAlchemyError),
+            Gradebook(where.db_url, where.course_id) as gradebook,
+        ):
             for notebook in gradebook.find_submission(where.assignment_id, student).notebooks:
                 for grade in notebook.grades:
                     grade.auto_score, grade.needs_manual_grade = 0, True
             gradebook.db.commit()
 
     def _write_receipts(self, student: str) -> None:
-        for name, receipt in self._run.receipts:
+        for name, receipt in self._receipts:
             folder = self.coursedir.format_path(
                 self.receipts_directory, student, self.coursedir.assignment_id
             )

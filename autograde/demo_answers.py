@@ -185,6 +185,6 @@ def sqnr_db(x: Tensor, x_hat: Tensor) -> float:
 
 WORDS = """\
 (a) Weights lie on both sides of 0, so a symmetric grid wastes little: a few tenths of a decibel in section 6. I would
-keep it. (b) The output of a ReLU has no negative half; half of the codes are never used, which is one bit or 6 dB. Use
-an affine scheme there. (c) One channel sets the scale for all others, which then use a hundredth of the codes: between 6
-and 7 bits are gone. Use one scale a channel."""
+keep it. (b) The output of a ReLU has no negative half; half of the codes are never used, which is one bit or 6 dB.
+Use an affine scheme there. (c) One channel sets the scale for all others, which then use a hundredth of the codes:
+between 6 and 7 bits are gone. Use one scale a channel."""

@@ -1,7 +1,7 @@
 """The class of `make demo`: who hands in what, and the marks a person would give for it.
 
-`expected` is worked out by hand, not by the checks: every exercise is worth half a point a test, so a mistake costs half
-a point for each property, named in `because`, that it breaks. The written answers wait for a person.
+`expected` is worked out by hand, not by the checks: every property of an exercise is worth half a point, so a mistake
+costs half a point for each one, counted in `because`, that it breaks. The written answers wait for a person.
 """
 
 from __future__ import annotations
@@ -90,9 +90,10 @@ def _copy_cells(notebook: NotebookNode) -> NotebookNode:
     """An answer and a check stand there twice, as after copying cells: the first answer is an earlier, wrong try."""
     made = copy.deepcopy(notebook)
     answer, check = _place(made, "quantize"), _place(made, "check-quantize")
-    first_try = copy.deepcopy(made.cells[answer])
-    first_try.source = WRONG["quantize"]["no_clamp"]
-    made.cells.insert(check + 1, copy.deepcopy(made.cells[check]))
+    first_try, second_check = copy.deepcopy(made.cells[answer]), copy.deepcopy(made.cells[check])
+    first_try.update(id="first-try", source=WRONG["quantize"]["no_clamp"].rstrip())
+    second_check.update(id="second-check")
+    made.cells.insert(check + 1, second_check)
     made.cells.insert(answer, first_try)
     return made
 
@@ -119,7 +120,7 @@ def _place(notebook: NotebookNode, grade_id: str) -> int:
 CLASS = (
     Made("01-all-right", _but(), WORDS),
     Made("02-other-ways", OTHER, WORDS, spoil=_scratch_cells),
-    Made("03-half-right", {name: OURS for name in ("affine_qparams", "quantize", "dequantize")}),
+    Made("03-half-right", dict.fromkeys(("affine_qparams", "quantize", "dequantize"), OURS)),
     Made("04-blank", {}),
     Made(
         "05-old-formula",
@@ -129,8 +130,8 @@ CLASS = (
         }),
         WORDS,
         lost={
-            "quantize": (1.5, "wrong wherever the zero point is not 0: nearest code, saturation, no code nearer."),
-            "dequantize": (2.0, "wrong wherever the zero point is not 0; right for a scale a row and for no codes."),
+            "quantize": (1.5, "wrong for zero points other than 0: three properties of six."),
+            "dequantize": (2.0, "wrong for zero points other than 0: four properties of six."),
         },
         mistakes=("guide_formula", "adds_zero_point"),
     ),
@@ -141,8 +142,8 @@ CLASS = (
             "symmetric_scale": WRONG["symmetric_scale"]["max_without_abs"],
         }),
         lost={
-            "affine_qparams": (1.5, "wrong where 0 is outside the data: widened range, zero point a code, one number."),
-            "symmetric_scale": (1.5, "wrong where the largest magnitude is negative; right for zeros only."),
+            "affine_qparams": (1.5, "wrong where 0 is outside the data: three properties of eight."),
+            "symmetric_scale": (1.5, "wrong where the largest magnitude is negative: three of four."),
         },
         mistakes=("range_without_zero", "max_without_abs"),
     ),
@@ -154,9 +155,12 @@ CLASS = (
             "mse_clip": WRONG["mse_clip"]["no_clipping"],
         }),
         lost={
-            "quantize": (1.5, "values out of range wrap round: saturation, fewer bits, random values."),
-            "symmetric_scale_per_channel": (2.0, "right numbers in a shape that does not broadcast."),
-            "mse_clip": (2.0, "never clips; that is right for flat data and for one far outlier."),
+            "quantize": (1.5, "values out of range wrap round: three properties of six."),
+            "symmetric_scale_per_channel": (
+                2.0,
+                "right numbers in a shape that does not broadcast: four of six.",
+            ),
+            "mse_clip": (2.0, "never clips; right for flat data and for one far outlier only."),
         },
         mistakes=("no_clamp", "flat_shape", "no_clipping"),
     ),
@@ -168,9 +172,9 @@ CLASS = (
             "symmetric_scale": WRONG["symmetric_scale"]["divides_by_128"],
         }),
         lost={
-            "dequantize": (1.0, "overflows where code and zero point are far apart: two properties of six."),
-            "sqnr_db": (1.5, "twice the decibels; only no error at all is right."),
-            "symmetric_scale": (1.5, "every scale is 127/128 of what it should be; zeros are right."),
+            "dequantize": (1.0, "overflows where code and zero point are far apart: two of six."),
+            "sqnr_db": (1.5, "twice the decibels: only a perfect copy is right, one of four."),
+            "symmetric_scale": (1.5, "every scale is 127/128 of what it should be: three of four."),
         },
         mistakes=("int8_overflow", "twenty_log", "divides_by_128"),
     ),
@@ -208,8 +212,8 @@ CLASS = (
         WORDS,
         lost={
             "quantize": (1.5, "as 05-old-formula."),
-            "symmetric_scale": (0.5, "scale 0 for a tensor of zeros, else right."),
-            "symmetric_scale_per_channel": (0.5, "scale 0 for a channel of zeros, else right."),
+            "symmetric_scale": (0.5, "scale 0 for a tensor of zeros: one property of four."),
+            "symmetric_scale_per_channel": (0.5, "scale 0 for a channel of zeros: one property of six."),
         },
         mistakes=("guide_formula", "zero_scale", "dead_channel_zero"),
     ),

@@ -22,7 +22,7 @@ STOPS = {
     "OutputLimitError": "too much output",
     "DeadKernelError": "kernel died",
     "NotRun": "not run",
-    "NotGraded": "not judged",
+    "NotGraded": "no result",
 }
 LONGEST = 400
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,11 +19,12 @@ from nbformat.notebooknode import NotebookNode
 from autograde.guard import close_cell, is_autograded
 from autograde.kernel import CellRun, Kernel, KernelStartError
 from autograde.limits import Limits
+from autograde.matching import is_demo
 from autograde.outputs import error_output
 from autograde.rundir import RunDirectory
 from autograde.sandbox import Mode
 
-__all__ = ["CellReceipt", "Receipt", "execute", "is_demo"]
+__all__ = ["CellReceipt", "Receipt", "execute"]
 
 CellStatus = Literal["ok", "error", "timeout", "flood", "died", "not run", "demo"]
 KILLERS = ("timeout", "flood", "died")
@@ -72,11 +73,6 @@ class Receipt:
         return {**asdict(self), "sandboxed": self.sandboxed}
 
 
-def is_demo(cell: NotebookNode) -> bool:
-    """Whether a cell is not run for a mark."""
-    return "demo" in cell.get("metadata", {}).get("tags", [])
-
-
 def execute(
     notebook: NotebookNode | bytes,
     *,
@@ -117,10 +113,7 @@ def _closed(notebook: NotebookNode, receipt: CellReceipt, require_check: bool) -
     cell = notebook.cells[receipt.index]
     if not is_autograded(cell):
         return receipt
-    reason = close_cell(cell, require_check)
-    if reason is None and any(output.output_type == "error" for output in cell.outputs):
-        reason = "The check ended in an error."
-    return CellReceipt(receipt.index, receipt.grade_id, receipt.status, receipt.seconds, reason)
+    return replace(receipt, ungraded=close_cell(cell, require_check))
 
 
 @dataclass
@@ -167,7 +160,7 @@ class _Session:
             cell.outputs = [error_output("NotRun", self._why_not_run())]
             return "not run", 0.0
         assert self._kernel is not None
-        result = self._kernel.execute(cell.source, min(self.limits.cell_seconds, remaining))
+        result = self._kernel.execute(cell.source, *self._time_for_a_cell(remaining))
         cell.outputs = result.outputs
         cell.execution_count = len(self.receipts) + 1
         for output in cell.outputs:
@@ -180,6 +173,11 @@ class _Session:
         if not result.kernel_alive:
             self._drop()
         return result.status, result.seconds
+
+    def _time_for_a_cell(self, remaining: float) -> tuple[float, float]:
+        """Seconds of processor time and of wall time."""
+        limits = self.limits
+        return limits.cell_seconds, min(limits.cell_seconds * limits.patience, remaining)
 
     def _what_happened(self, result: CellRun) -> tuple[str, str]:
         if result.status == "timeout":
@@ -218,10 +216,12 @@ class _Session:
     def _run_again(self) -> None:
         """Runs the cells that ended by themselves, without their outputs and without checks."""
         for index in list(self._replay):
-            seconds = min(self.limits.cell_seconds, self._deadline - time.monotonic())
-            if seconds <= 0 or self._kernel is None:
+            remaining = self._deadline - time.monotonic()
+            if remaining <= 0 or self._kernel is None:
                 return
-            result = self._kernel.execute(self.notebook.cells[index].source, seconds)
+            result = self._kernel.execute(
+                self.notebook.cells[index].source, *self._time_for_a_cell(remaining)
+            )
             if result.status in KILLERS:
                 self._replay.remove(index)
             if not result.kernel_alive:

@@ -38,7 +38,10 @@ def close_cell(cell: NotebookNode, require_check: bool = True) -> str | None:
     """
     outputs = list(cell.get("outputs", []))
     if any(output.output_type == "error" for output in outputs):
-        return None
+        cell.outputs = [
+            _as_display(output) for output in outputs
+        ]  # nbgrader stops at a result before the error
+        return "The check ended in an error."
     reason = why_not(outputs, points_of(cell), require_check)
     if reason is not None:
         cell.outputs = [_as_display(output) for output in outputs]

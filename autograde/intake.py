@@ -21,8 +21,9 @@ from nbformat.notebooknode import NotebookNode
 from nbgrader.utils import parse_utc
 
 from autograde.findings import Finding
+from autograde.matching import edited_answers
 from autograde.notebookfile import BrokenNotebook, RawNotebook, parse
-from autograde.repair import edited_answers, repair, report_cell
+from autograde.repair import repair, report_cell
 from autograde.submission import Caps, SubmittedFiles, shown
 
 __all__ = ["Caps", "Intake", "Release", "normal_name", "read_release", "take_in"]

@@ -32,8 +32,23 @@ class Item:
 
 
 def analyse(marks: ClassMarks) -> list[Item]:
-    """The statistics of each column that has a mark, in the columns' order."""
-    return [_item(marks, column) for column in marks.columns if _scored(marks, column)]
+    """The statistics of each column, in order; left out is one without a mark, or with one that waits for a person.
+
+    Of a written question only the blank answers would be marked before a person has been there: all zeros.
+    """
+    return [
+        _item(marks, column)
+        for column in marks.columns
+        if _scored(marks, column) and not _waits(marks, column)
+    ]
+
+
+def _waits(marks: ClassMarks, column: Column) -> bool:
+    return any(
+        student.marks[column.key].status == "waiting"
+        for student in marks.students
+        if column.key in student.marks
+    )
 
 
 def _scored(marks: ClassMarks, column: Column) -> list[tuple[float, float]]:

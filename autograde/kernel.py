@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import psutil
 import zmq
 from jupyter_client.blocking.client import BlockingKernelClient
 from nbformat.notebooknode import NotebookNode
@@ -146,22 +147,23 @@ class Kernel:
         """Whether the process runs."""
         return self._process.poll() is None
 
-    def execute(self, source: str, seconds: float) -> CellRun:
+    def execute(self, source: str, seconds: float, wall_seconds: float | None = None) -> CellRun:
         """Runs a cell and waits for its end.
 
-        Args:    seconds: wall time; then the cell is interrupted, and the kernel killed if that does not help.
+        Args:    seconds: of processor time, then the cell is interrupted, and the kernel killed if that does not help.
+                 wall_seconds: of wall time, the same.
         Returns: a CellRun. It never raises for what the cell did.
         """
         start = time.monotonic()
+        clock = _Clock(self._process.pid, seconds, seconds if wall_seconds is None else wall_seconds)
         buffer = OutputBuffer(self.limits.output_bytes, self._machine_paths())
         run = _Execution(self._client.execute(source, allow_stdin=False), buffer)
-        status = self._wait(run, start + seconds)
+        status = self._wait(run, clock)
         if status in ("timeout", "flood"):
             self._interrupt()
-            if self._wait(run, time.monotonic() + self.limits.grace_seconds, stopping=True) not in (
-                "ok",
-                "error",
-            ):
+            grace = self.limits.grace_seconds
+            ended = self._wait(run, _Clock(self._process.pid, grace, grace), stopping=True)
+            if ended not in ("ok", "error"):
                 self._kill()
         return CellRun(status, time.monotonic() - start, run.buffer.nodes(), self.alive)
 
@@ -173,19 +175,19 @@ class Kernel:
             str(Path(sys.base_prefix)): "/usr",
         }
 
-    def _wait(self, run: _Execution, deadline: float, stopping: bool = False) -> Status:
+    def _wait(self, run: _Execution, clock: _Clock, stopping: bool = False) -> Status:
         """Takes messages until the cell has ended, its reply and its last output received."""
         while not (run.reply and run.idle):
             now = time.monotonic()
             if not self.alive:
                 return "died"
-            if self._cut_off():
-                return "flood"  # a message was too long
+            if self._cut_off() or self._run.is_misused():
+                return "flood"  # a message was too long, or files were put where only sockets belong
             if run.reply and now > run.replied + OUTPUT_SECONDS:
                 return "flood"  # more came than the connection holds
             if run.received_bytes > self.limits.flood_bytes and not stopping:
                 return "flood"
-            if not run.reply and now > deadline:
+            if not run.reply and clock.is_over():
                 return "timeout"
             for channel, frames in self._messages(0.25):
                 self._take(run, channel, frames)
@@ -245,6 +247,36 @@ class Kernel:
             self._client.stop_channels()
         self._context.destroy(linger=0)
         self._run.clear()
+
+
+class _Clock:
+    """Tells when a cell has used up its time.
+
+    Args: pid: of the kernel's first process. seconds: of processor time, of all its processes together.
+          wall_seconds: whatever it was doing.
+    """
+
+    def __init__(self, pid: int, seconds: float, wall_seconds: float) -> None:
+        self._pid, self._start = pid, time.monotonic()
+        self._wall_seconds, self._seconds = wall_seconds, min(seconds, wall_seconds)
+        self._used = self._processor_seconds() if self._seconds < wall_seconds else 0.0
+
+    def is_over(self) -> bool:
+        """Whether the time is up; processor time is looked at only when as much wall time has passed."""
+        wall = time.monotonic() - self._start
+        if wall <= self._seconds:
+            return False
+        return wall > self._wall_seconds or self._processor_seconds() - self._used > self._seconds
+
+    def _processor_seconds(self) -> float:
+        total = 0.0
+        with contextlib.suppress(psutil.Error):
+            first = psutil.Process(self._pid)
+            for process in (first, *first.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    times = process.cpu_times()
+                    total += times.user + times.system + times.children_user + times.children_system
+        return total
 
 
 @dataclass

@@ -95,7 +95,8 @@ def run_lesson(
     if report.seconds > max_seconds:
         raise CourseError(
             f"{label} took {report.seconds:.0f} s ({report.cpu_seconds:.0f} s of processor time), more than "
-            f"{max_seconds:.0f}; slowest cells: {report.slowest()}. Load a checkpoint instead of training, or pass --max-seconds if this once is all right"
+            f"{max_seconds:.0f}; slowest cells: {report.slowest()}. Load a checkpoint instead of training, or give "
+            "a busy machine more time with --max-seconds"
         )
     return report
 

@@ -14,7 +14,9 @@ class Limits:
     """The most that running one notebook may take; every number is per notebook unless it says otherwise.
 
     Args:
-        cell_seconds: wall time of one cell, after which it is interrupted.
+        cell_seconds: processor time of one cell, after which it is interrupted.
+        patience: how many times as much wall time it may take, so that a mark does not depend on how busy the
+            machine is.
         notebook_seconds: wall time of all cells together; what is left then does not run.
         start_seconds: how long a kernel may take to answer for the first time.
         grace_seconds: how long an interrupted cell may take to stop before its kernel is killed.
@@ -27,6 +29,7 @@ class Limits:
     """
 
     cell_seconds: float = 20.0
+    patience: float = 3.0
     notebook_seconds: float = 180.0
     start_seconds: float = 60.0
     grace_seconds: float = 3.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from autograde.layout import CourseError
 
 __all__ = ["Attention", "ClassMarks", "Column", "Mark", "StudentMarks", "Summary", "collect", "number"]
 
-LOOK = ("time-out", "too much output", "kernel died", "not run", "not judged")
+LOOK = ("time-out", "too much output", "kernel died", "not run", "no result")
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,12 @@ class ClassMarks:
 
     def unexplained(self) -> list[Summary]:
         """The properties that failed where no known mistake was recognised, the most frequent first."""
-        wrong = ("failed", "raised")
-        return self._seen(
-            lambda mark: [(None, text) for text in mark.failed]
-            if mark.status in wrong and not mark.mistakes
-            else []
-        )
+
+        def properties(mark: Mark) -> list[tuple[None, str]]:
+            wrong = mark.status in ("failed", "raised") and not mark.mistakes
+            return [(None, text) for text in mark.failed] if wrong else []
+
+        return self._seen(properties)
 
     def _seen(self, what: Any) -> list[Summary]:
         seen: dict[tuple[Column, Mistake | None, str], list[str]] = {}
@@ -175,7 +175,9 @@ def collect(root: Path, assignment: str, config: Config) -> ClassMarks:
         if name not in students:
             text = "This submission has not been graded yet: run `python -m autograde grade`."
             here = places.relative(places.folder("submitted", name))
-            students[name] = StudentMarks(name, {}, 0.0, (Attention(name, "not graded", "", text, here, True),))
+            students[name] = StudentMarks(
+                name, {}, 0.0, (Attention(name, "not graded", "", text, here, True),)
+            )
     absent = tuple(name for name in absent if name not in students)
     return ClassMarks(assignment, columns, tuple(students[name] for name in sorted(students)), absent)
 
@@ -229,9 +231,9 @@ def _columns(entry: Any, places: _Places) -> tuple[Column, ...]:
             found.append(Column(notebook.name, cell.name, title, float(cell.max_score or 0), by_hand))
     titles = [column.title for column in found]
     return tuple(
-        column
-        if titles.count(column.title) == 1
-        else Column(column.notebook, column.cell, f"{column.notebook}:{column.title}", column.max_points, column.by_hand)
+        replace(column, title=f"{column.notebook}:{column.title}")
+        if titles.count(column.title) > 1
+        else column
         for column in found
     )
 

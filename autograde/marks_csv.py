@@ -28,15 +28,19 @@ def marks_csv(marks: ClassMarks) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     titles = [_plain(column.title) for column in marks.columns]
-    writer.writerow(["student", *titles, "late_penalty", "total", "max", "needs_human", "why"])
+    writer.writerow(["student", *titles, "late_penalty", "total", "max", "needs_human", "needs_human_why"])
     for student in marks.students:
         cells = [student.marks.get(column.key) for column in marks.columns]
         points = [number(mark.points) if mark is not None and mark.counts else "" for mark in cells]
         why = "; ".join(dict.fromkeys(f"{item.kind} {item.about}".strip() for item in student.needs_human))
         totals = [number(student.late_penalty), number(student.total), number(marks.max_points)]
-        writer.writerow(
-            [_plain(student.student), *points, *totals, "yes" if student.needs_human else "no", _plain(why)]
-        )
+        writer.writerow([
+            _plain(student.student),
+            *points,
+            *totals,
+            "yes" if student.needs_human else "no",
+            _plain(why),
+        ])
     return text.getvalue()
 
 

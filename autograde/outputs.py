@@ -63,15 +63,15 @@ def _is_base64(value: str) -> bool:
 class OutputBuffer:
     """The outputs of one cell while it runs.
 
-    Args: limit_bytes: what is kept at most; `truncated` says whether there was more. replace: paths of this machine,
-          and what is shown in their place.
+    Args: limit_bytes: what is kept at most of text, and again of all else; `truncated` says whether there was more.
+          replace: paths of this machine, and what is shown in their place.
     """
 
     def __init__(self, limit_bytes: int, replace: Mapping[str, str] | None = None) -> None:
         self.limit_bytes = limit_bytes
         self._replace = dict(replace or {})
-        self.size_bytes = 0
         self.truncated = False
+        self._sizes = {"stream": 0, "rich": 0}
         self._items: list[dict[str, Any]] = []
         self._clear_next = False
 
@@ -85,11 +85,12 @@ class OutputBuffer:
         item = self._item(kind, content)
         if item is None:
             return
-        if self.size_bytes + size_bytes > self.limit_bytes:
+        sort = "stream" if kind == "stream" else "rich"  # much printing must not push out a check's report
+        if self._sizes[sort] + size_bytes > self.limit_bytes:
             self.truncated = True
             if kind != "error":
                 return
-        self.size_bytes += size_bytes
+        self._sizes[sort] += size_bytes
         if self._clear_next:
             self._items.clear()
             self._clear_next = False

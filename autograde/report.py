@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ from autograde.marks import ClassMarks, Column, Mark, StudentMarks, number
 
 __all__ = ["Comparison", "add_parser", "render", "report_path", "write_report"]
 
-STOPPED = ("time-out", "too much output", "kernel died", "not run", "not judged")
+WRITTEN = "written answer"
+STOPPED = ("time-out", "too much output", "kernel died", "not run", "no result", "not judged")
 LEVELS = ((0.0, "l0"), (0.25, "l1"), (0.5, "l2"), (0.75, "l3"), (0.999, "l4"), (1.0, "l5"))
 
 
@@ -68,7 +70,7 @@ def render(marks: ClassMarks, root: Path, folder: Path, compared: Sequence[Compa
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(number=number, breakable=_breakable)
+    environment.filters.update(number=number, breakable=_breakable, coded=_coded, place=_place, kinds=_kinds)
     environment.globals.update(link=lambda path: _link(root, folder, path), fewest=FEWEST)
     return environment.get_template("report.html.j2").render(
         marks=marks,
@@ -78,7 +80,9 @@ def render(marks: ClassMarks, root: Path, folder: Path, compared: Sequence[Compa
         histogram=_histogram(marks),
         mistakes=marks.mistakes(),
         unexplained=marks.unexplained(),
-        decide=[item for item in marks.attention if item.decide],
+        mean=statistics.fmean(student.total for student in marks.students) if marks.students else 0.0,
+        waiting=_waiting(marks),
+        decide=[item for item in marks.attention if item.decide and item.kind != WRITTEN],
         know=[item for item in marks.attention if not item.decide],
         items=analyse(marks),
         compared=compared,
@@ -88,6 +92,32 @@ def render(marks: ClassMarks, root: Path, folder: Path, compared: Sequence[Compa
 def _breakable(text: str) -> Markup:
     """The text with places where a long name may be broken over lines."""
     return Markup(str(escape(text)).replace("_", "_<wbr>").replace("-", "-<wbr>"))
+
+
+def _coded(text: str) -> Markup:
+    """The text with what stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _place(path: str) -> str:
+    """What a link to a file of the classroom is called."""
+    step = path.split("/")[1] if path.startswith("classroom/") else ""
+    return {"feedback": "feedback page", "submitted": "what was handed in"}.get(step, path)
+
+
+def _kinds(student: StudentMarks) -> str:
+    """What a person should look at in a submission, written answers aside: the table shows these by themselves."""
+    return ", ".join(dict.fromkeys(item.kind for item in student.needs_human if item.kind != WRITTEN))
+
+
+def _waiting(marks: ClassMarks) -> dict[str, list[StudentMarks]]:
+    """For each written question, the students whose answers wait."""
+    found: dict[str, list[StudentMarks]] = {}
+    for student in marks.students:
+        for item in student.needs_human:
+            if item.kind == WRITTEN:
+                found.setdefault(item.about, []).append(student)
+    return found
 
 
 def _link(root: Path, folder: Path, path: str) -> str:

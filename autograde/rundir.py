@@ -41,6 +41,13 @@ class RunDirectory:
         parts += [Mount(self.sockets, SOCKETS, writable=True), Mount(self.path / "passwd", "/etc/passwd")]
         return [*parts, Mount(self.path / "connection.json", CONNECTION)]
 
+    def is_misused(self) -> bool:
+        """Whether the folder of sockets, which a kernel of our own user id can write to, holds more than sockets."""
+        entries = list(os.scandir(self.sockets))
+        return len(entries) > 8 or any(
+            not stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode) for entry in entries
+        )
+
     def clear(self) -> None:
         """Removes what a dead kernel left, before the next one starts."""
         shutil.rmtree(self.sockets, ignore_errors=True)

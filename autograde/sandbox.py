@@ -34,6 +34,7 @@ HOME = "/home/student"
 WORK = f"{HOME}/work"
 COURSE = "/opt/course"
 ENVIRONMENT = "/opt/python"
+USER = ("--uid", "1000", "--gid", "1000")
 INSTALL = "install it with `sudo apt-get install bubblewrap` (Debian, Ubuntu) or `sudo dnf install bubblewrap` (Fedora)"
 USERNS = (
     "allow user namespaces: on Ubuntu 23.10 and later give bwrap an AppArmor profile "
@@ -124,14 +125,8 @@ def command(mode: Mode, limits: Limits, mounts: Sequence[Mount], arguments: Sequ
     if mode == "none":
         return [sys.executable, *arguments]
     inside = [_inside(Path(sys.executable)), *arguments]
-    return [
-        "bwrap",
-        *_namespaces(mode),
-        *_file_system(limits, mounts),
-        "--",
-        *_limited(mode, limits),
-        *inside,
-    ]
+    walls = [*_namespaces(mode), *_file_system(limits, mounts), "--", *_limited(mode, limits)]
+    return [shutil.which("bwrap") or "bwrap", *walls, *inside]
 
 
 def _namespaces(mode: Mode) -> list[str]:
@@ -146,16 +141,7 @@ def _namespaces(mode: Mode) -> list[str]:
         "ALL",
     ]
     if mode == "user":
-        return [
-            "--unshare-all",
-            "--unshare-user",
-            "--disable-userns",
-            "--uid",
-            "1000",
-            "--gid",
-            "1000",
-            *flags,
-        ]
+        return ["--unshare-all", "--unshare-user", "--disable-userns", *USER, *flags]
     apart = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     # Only these two survive, and only until setpriv has changed to the student's own user id.
     return [*apart, *flags, "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
@@ -175,27 +161,17 @@ def _limited(mode: Mode, limits: Limits) -> list[str]:
     }
     argv = ["prlimit", *(f"--{name}={value}" for name, value in wanted.items()), "--"]
     if mode == "root":
-        uid = random.SystemRandom().randrange(
-            200_000_000, 2_000_000_000
-        )  # nobody's: limits count per user id
+        # A number that is nobody's, since processes are counted per user id.
+        uid = random.SystemRandom().randrange(200_000_000, 2_000_000_000)
         argv += ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--inh-caps=-all", "--"]
     return argv
 
 
 def _file_system(limits: Limits, mounts: Sequence[Mount]) -> list[str]:
-    argv = ["--proc", "/proc", "--dev", "/dev", "--size", str(limits.scratch_bytes), "--perms", "1777"]
-    argv += [
-        "--tmpfs",
-        "/tmp",
-        "--size",
-        str(limits.scratch_bytes // 4),
-        "--perms",
-        "1777",
-        "--tmpfs",
-        "/dev/shm",
-    ]
-    argv += ["--perms", "0755", "--dir", "/home", "--size", str(limits.scratch_bytes), "--perms", "1777"]
-    argv += ["--tmpfs", HOME, "--perms", "1777", "--dir", WORK]
+    argv = ["--proc", "/proc", "--dev", "/dev", "--perms", "0755", "--dir", "/home"]
+    for folder, size in (("/tmp", 1), ("/dev/shm", 4), (HOME, 1)):
+        argv += ["--size", str(limits.scratch_bytes // size), "--perms", "1777", "--tmpfs", folder]
+    argv += ["--perms", "1777", "--dir", WORK]
     made: set[str] = {"/", "/home", "/tmp", "/dev", "/proc", HOME, WORK}
     for mount in (*_system_mounts(), *_course_mounts(), *judge_mounts(), *mounts):
         argv += _parents(mount.target, made)
@@ -211,7 +187,7 @@ def _parents(target: str, made: set[str]) -> Iterator[str]:
     for parent in reversed(Path(target).parents):
         if str(parent) not in made and not str(parent).startswith("/usr/"):
             made.add(str(parent))
-            yield from ("--perms", "0755", "--dir", str(parent))
+            yield from ("--perms", "1777" if target.startswith("/tmp/") else "0755", "--dir", str(parent))
     made.add(target)
 
 

@@ -107,7 +107,7 @@ def check_sandbox() -> Finding:
     if program is None:
         return Finding("fail", what, "not installed", "sudo apt-get install bubblewrap")
     command = [program, "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev", "true"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=30, check=False)
     if done.returncode == 0:
         return Finding("ok", what, "shuts in a process, with user namespaces")
     said = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from torch import Tensor
 
 from coursekit import plot
@@ -35,8 +38,8 @@ def _round_trip(x: Tensor, n_bits: int, scheme: str, kept: float) -> tuple[Tenso
 
 def draw_quantizer(
     x: Tensor, n_bits: int = 4, scheme: str = "symmetric", kept: float = 1.0, name: str = "x"
-) -> Figure:
-    """A figure of x's histogram over the levels of one quantizer, with its error in the title.
+) -> Axes:
+    """The Axes with x's histogram over the levels of one quantizer, with its error in the title.
 
     Args:    x: any shape, floating point. n_bits: 2 to 8. scheme: "symmetric" or "affine".
              kept: share of the range that the grid covers, above 0 to 1; what lies outside saturates.
@@ -45,21 +48,18 @@ def draw_quantizer(
     if not 0 < kept <= 1:
         raise ValueError(f"kept must be above 0 and at most 1, got {kept}")
     back, levels = _round_trip(x, n_bits, scheme, kept)
-    saturated = ((x < levels.min()) | (x > levels.max())).float().mean().item()
+    step = (levels[1] - levels[0]).item()
+    saturated = ((x - back).abs() > 0.501 * step).float().mean().item()  # rounding moves at most half a step
     title = f"{sqnr_db(x, back):.1f} dB with {n_bits} bits, {scheme}, {saturated:.2%} of the values clipped"
     margin = 0.05 * (x.max() - x.min()).item()
-    figure, ax = plt.subplots(figsize=(7, 3.2))
-    plot.histogram_with_levels(
-        x, levels, title=title, xlabel=name, log=True, ax=ax,
-        xlim=(x.min().item() - margin, x.max().item() + margin),
-    )  # fmt: skip
-    return figure
+    shown = (x.min().item() - margin, x.max().item() + margin)
+    return plot.histogram_with_levels(x, levels, title=title, xlabel=name, log=True, xlim=shown)
 
 
 def explore_quantizer(tensors: Mapping[str, Tensor]) -> None:
-    """Shows `draw_quantizer` with sliders for bits, scheme and range; a still picture if there are no widgets.
+    """Shows `draw_quantizer` with controls for tensor, bits, scheme and range; a still picture without widgets.
 
-    The still picture is drawn first in any case, so that the saved notebook shows something.
+    Both are in one output: a page that knows no widgets, such as a saved notebook, shows the picture.
 
     Args:   tensors: names to tensors, at least one.
     Raises: ValueError if there is none.
@@ -68,19 +68,19 @@ def explore_quantizer(tensors: Mapping[str, Tensor]) -> None:
         raise ValueError("tensors is empty: there is nothing to explore")
     from IPython.display import display
 
-    first = next(iter(tensors))
-    still = draw_quantizer(tensors[first].detach(), name=first)
-    display(still)
-    plt.close(still)
+    name, x = next(iter(tensors.items()))
+    bundle = {"image/png": base64.b64encode(_png(x.detach(), 4, "symmetric", 1.0, name)).decode("ascii")}
     try:
-        display(_widget(tensors))
+        bundle = {**_widget(tensors)._repr_mimebundle_(), **bundle}
     except ImportError:
         print(
             "For sliders: pip install ipywidgets. draw_quantizer(x, n_bits, scheme, kept) draws any setting."
         )
+    display(bundle, raw=True)
 
 
-def _widget(tensors: Mapping[str, Tensor]) -> object:
+def _widget(tensors: Mapping[str, Tensor]) -> Any:
+    """Controls over a picture that is drawn anew whenever one of them changes."""
     import ipywidgets as widgets
 
     name = widgets.Dropdown(options=list(tensors), description="tensor")
@@ -95,10 +95,21 @@ def _widget(tensors: Mapping[str, Tensor]) -> object:
         readout_format=".0%",
         continuous_update=False,
     )
+    picture = widgets.Image(format="png")
 
-    def draw(name: str, n_bits: int, scheme: str, kept: float) -> None:
-        draw_quantizer(tensors[name].detach(), n_bits, scheme, kept, name)
-        plt.show()
+    def draw(_: object = None) -> None:
+        picture.value = _png(tensors[name.value].detach(), n_bits.value, scheme.value, kept.value, name.value)
 
-    shown = widgets.interactive_output(draw, {"name": name, "n_bits": n_bits, "scheme": scheme, "kept": kept})
-    return widgets.VBox([widgets.HBox([name, n_bits]), widgets.HBox([scheme, kept]), shown])
+    for control in (name, n_bits, scheme, kept):
+        control.observe(draw, names="value")
+    draw()
+    return widgets.VBox([widgets.HBox([name, n_bits]), widgets.HBox([scheme, kept]), picture])
+
+
+def _png(x: Tensor, n_bits: int, scheme: str, kept: float, name: str) -> bytes:
+    """`draw_quantizer` as the bytes of a PNG, leaving no figure open."""
+    draw_quantizer(x, n_bits, scheme, kept, name)
+    buffer = io.BytesIO()
+    plt.savefig(buffer, format="png", bbox_inches="tight")
+    plt.close()
+    return buffer.getvalue()

@@ -58,7 +58,8 @@ def fit(
 
     Args:    model: any classifier of `train.images`; left in eval mode.
              test: measured after each epoch if given. progress: show a bar.
-    Raises:  ValueError if there are no images or no epochs; FloatingPointError if the loss becomes NaN or infinite (lower peak_lr).
+    Raises:  ValueError if there are no images or no epochs; FloatingPointError if the loss becomes NaN or
+             infinite (lower peak_lr).
     """
     if len(train) == 0 or recipe.epochs < 1:
         raise ValueError(f"there is nothing to train: {len(train)} images, {recipe.epochs} epochs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -94,7 +95,7 @@ class TestResult:
     expected: str = ""
     message: str = ""
 
-    @property
+    @builtins.property
     def passed(self) -> bool:
         """Whether the property holds."""
         return self.outcome == "passed"

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -67,7 +68,11 @@ def in_style(draw: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
         with plt.style.context(["default", _RC]):
-            return draw(*args, **kwargs)
+            result = draw(*args, **kwargs)
+            interactive = matplotlib.is_interactive()
+        # The first figure of a notebook loads the inline backend, which turns this on; the context undoes it.
+        matplotlib.interactive(interactive)
+        return result
 
     return drawn
 

@@ -258,6 +258,16 @@ def test_a_solution_edited_by_hand_is_kept(course, lesson):
     assert "2 * x" in lesson.solution.read_text(encoding="utf-8")
 
 
+def test_a_solution_that_is_no_notebook_is_named_then_kept_and_built_again(course, lesson):
+    lesson.solution.write_text("<<<<<<< a merge went wrong", encoding="utf-8")
+    assert "solutions/week1/01-toy.ipynb cannot be read as a notebook" in stale(course, [])
+    run(course)
+    assert "merge went wrong" in (course.kept / "solutions/week1/01-toy.ipynb.bak").read_text(
+        encoding="utf-8"
+    )
+    assert stale(course, []) == []
+
+
 def test_a_gradebook_with_submissions_keeps_its_cells_and_the_build_goes_on(course, lesson):
     with Gradebook(f"sqlite:///{course.gradebook}") as gradebook:
         gradebook.update_or_create_student("ada")

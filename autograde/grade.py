@@ -1,0 +1,138 @@
+"""`python -m autograde grade ASSIGNMENT`: as `nbgrader autograde`, with progress and a table of marks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nbgrader.converters.base import NbGraderException
+
+from autograde.grading import Outcome, course_config, grade_assignment
+from autograde.layout import Course, CourseError
+from autograde.marks import ClassMarks, StudentMarks, collect
+from autograde.progress import Step, marks_table, quiet, watch
+
+__all__ = ["add_parser", "grade", "said"]
+
+NEEDS_HUMAN = 2
+
+
+def grade(
+    root: Path,
+    assignment: str,
+    students: Sequence[str] = ("*",),
+    *,
+    force: bool = False,
+    sandbox: bool = True,
+    step: Step | None = None,
+) -> tuple[Outcome, ...]:
+    """Grades what students handed in, into the gradebook.
+
+    Args:    students: names, or patterns such as `demo-*`. force, sandbox: see `grade_assignment`. step: told of each
+             submission.
+    Returns: an Outcome per submission, each once.
+    Raises:  CourseError, with nbgrader's words, if nothing could be graded for a name.
+    """
+    outcomes: dict[str, Outcome] = {}
+
+    def progress(done: int, total: int, outcome: Outcome) -> None:
+        if step is not None:
+            step(done, total, said(outcome))
+
+    for pattern in students:
+        try:
+            found = grade_assignment(
+                assignment, root=root, student=pattern, force=force, sandbox=sandbox, progress=progress
+            )
+        except NbGraderException as error:
+            raise CourseError(str(error)) from error
+        outcomes |= {outcome.student: outcome for outcome in found}
+    return tuple(outcomes.values())
+
+
+def said(outcome: Outcome) -> str:
+    """An outcome in one line."""
+    if outcome.status == "skipped":
+        return f"{outcome.student} has not changed"
+    text = f"{outcome.student} {outcome.status} in {outcome.seconds:.1f} s"
+    return f"{text}: {outcome.error}" if outcome.error else text
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Adds `grade` to the command line."""
+    parser = subparsers.add_parser(
+        "grade",
+        help="grade submissions into the gradebook",
+        epilog=f"Exits with 0 if all was judged, {NEEDS_HUMAN} if something waits for a person, 1 after an error.",
+    )
+    parser.add_argument("assignment", metavar="ASSIGNMENT")
+    parser.add_argument(
+        "--student", nargs="+", action="extend", metavar="ID", help="only these; patterns like 'a*' work too"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="grade again what has not changed; manual marks stay"
+    )
+    parser.add_argument("--no-sandbox", action="store_true", help="run student code WITHOUT ANY PROTECTION")
+    parser.add_argument("--json", action="store_true", help="print the marks as JSON")
+    parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
+    parser.set_defaults(run=_main)
+
+
+def _main(args: argparse.Namespace) -> int:
+    root = (args.root or Course.here().root).resolve()
+    with quiet():
+        with watch("grading") as step:
+            outcomes = grade(
+                root,
+                args.assignment,
+                args.student or ("*",),
+                force=args.force,
+                sandbox=not args.no_sandbox,
+                step=step,
+            )
+        marks = _only(collect(root, args.assignment, course_config(root)), outcomes)
+    waiting = any(student.needs_human for student in marks.students)
+    if args.json:
+        print(json.dumps(as_json(marks, outcomes), indent=1, ensure_ascii=False))
+    else:
+        print(marks_table(marks))
+        print(f"\nFor the whole class: python -m autograde report {args.assignment}")
+    return NEEDS_HUMAN if waiting or any(outcome.status == "failed" for outcome in outcomes) else 0
+
+
+def _only(marks: ClassMarks, outcomes: Sequence[Outcome]) -> ClassMarks:
+    """The marks of the students who were graded just now."""
+    wanted = {outcome.student for outcome in outcomes}
+    chosen = tuple(student for student in marks.students if student.student in wanted)
+    return ClassMarks(marks.assignment, marks.columns, chosen)
+
+
+def as_json(marks: ClassMarks, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The marks, and what became of each submission, for another program."""
+    became = {outcome.student: outcome for outcome in outcomes}
+    return {
+        "assignment": marks.assignment,
+        "max": marks.max_points,
+        "students": [_student_json(student, became[student.student], marks) for student in marks.students],
+    }
+
+
+def _student_json(student: StudentMarks, outcome: Outcome, marks: ClassMarks) -> dict[str, Any]:
+    titles = {column.key: column.title for column in marks.columns}
+    return {
+        "student": student.student,
+        "status": outcome.status,
+        "seconds": outcome.seconds,
+        "total": student.total,
+        "marks": {
+            titles[key]: {"points": mark.points, "status": mark.status, "manual": mark.manual}
+            for key, mark in student.marks.items()
+        },
+        "needs_human": [
+            {"kind": item.kind, "about": item.about, "reason": item.reason, "where": item.where}
+            for item in student.needs_human
+        ],
+    }
