@@ -38,7 +38,7 @@ demo: $(STAMP)  ## grade a class of made-up submissions and write its report
 	@python -m autograde demo
 
 test: $(STAMP)  ## run all tests, the lessons included
-	OMP_NUM_THREADS=1 PYTHONWARNDEFAULTENCODING=1 $(PYTEST) tests
+	OMP_NUM_THREADS=1 $(PYTEST) tests
 
 build: $(STAMP)  ## make solutions/ and notebooks/ from lessons/
 	@python -m autograde build

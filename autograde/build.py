@@ -65,12 +65,13 @@ def _build_solution(course: Course, lesson: Lesson, options: BuildOptions) -> No
     assets = [(path, path.relative_to(folder).as_posix()) for path in course.assets(lesson.assignment)]
     report = run_lesson(wanted, assets, options.max_seconds, str(lesson))
     text = dump(clean(wanted, report.replace))
+    size_kb, peak_mb = len(text.encode("utf-8")) / 1e3, report.peak_bytes / 1e6
     _refuse_large(lesson, text)
     _keep_edited_solution(course, lesson, options)
     atomic_write(lesson.solution, text)
     options.say(
         f"{lesson}: executed in {report.seconds:.1f} s, {report.cpu_seconds:.0f} s of processor time "
-        f"(slowest: {report.slowest(2)}), peak memory {report.peak_bytes / 1e6:.0f} MB, {len(text.encode()) / 1e3:.0f} kB"
+        f"(slowest: {report.slowest(2)}), peak memory {peak_mb:.0f} MB, {size_kb:.0f} kB"
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nbgrader.converters.base import NbGraderException
+from traitlets.config import Config
 
 from autograde.grading import Outcome, course_config, grade_assignment
 from autograde.layout import Course, CourseError
@@ -28,11 +29,12 @@ def grade(
     force: bool = False,
     sandbox: bool = True,
     step: Step | None = None,
+    config: Config | None = None,
 ) -> tuple[Outcome, ...]:
     """Grades what students handed in, into the gradebook.
 
     Args:    students: names, or patterns such as `demo-*`. force, sandbox: see `grade_assignment`. step: told of each
-             submission.
+             submission. config: nbgrader's; the course's own by default.
     Returns: an Outcome per submission, each once.
     Raises:  CourseError, with nbgrader's words, if nothing could be graded for a name.
     """
@@ -45,7 +47,13 @@ def grade(
     for pattern in students:
         try:
             found = grade_assignment(
-                assignment, root=root, student=pattern, force=force, sandbox=sandbox, progress=progress
+                assignment,
+                root=root,
+                student=pattern,
+                force=force,
+                sandbox=sandbox,
+                progress=progress,
+                config=config,
             )
         except NbGraderException as error:
             raise CourseError(str(error)) from error

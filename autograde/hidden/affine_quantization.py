@@ -161,7 +161,7 @@ def test_six_decibels_a_bit(student):
 def test_other_seeds_and_bits(student):
     """On other heavy-tailed data and with 3 to 6 bits the error is within 10 % of the best."""
     for n_bits in (3, 4, 5, 6):
-        x = heavy_tail(seed=n_bits, n=2000) - 0.1
+        x = heavy_tail(seed=n_bits, n=1500) - 0.1
         clip = expect_float(student.mse_clip(x, n_bits), "the threshold")
         expect(clip > 0, "the threshold", clip, "above 0")
         best, error = best_mse(x, n_bits)

@@ -21,7 +21,9 @@ __all__ = ["SQUARE", "collected", "enter", "find", "report"]
 SQUARE = (LESSON, "check-square")
 
 
-def report(status: str, mistakes: Sequence[tuple[str, str]] = (), failed: Sequence[str] = ()) -> dict[str, Any]:
+def report(
+    status: str, mistakes: Sequence[tuple[str, str]] = (), failed: Sequence[str] = ()
+) -> dict[str, Any]:
     """A check's result, as a notebook's output holds it."""
     tests = [{"property": text, "passed": False} for text in failed] + [{"property": "holds", "passed": True}]
     found = [{"id": name, "message": message} for name, message in mistakes]

@@ -16,7 +16,7 @@ from autograde.demo_answers import OTHER, WRONG
 from autograde.demo_class import ASSIGNMENT, CLASS, FULL, NOTEBOOK, OURS, PREFIX, files, solutions
 from autograde.findings import CODES
 from autograde.grading import course_config
-from autograde.intake import take_in
+from autograde.intake import read_release, take_in
 from autograde.layout import Course, CourseError
 from autograde.marks import ClassMarks, Column, Mark, StudentMarks
 from autograde.sandbox import Availability
@@ -94,7 +94,7 @@ def test_a_submission_is_the_students_notebook_with_answers_filled_in(made, rele
         with pytest.raises(json.JSONDecodeError):
             json.loads(data)
         return
-    found, blank = by_name(nbformat.from_dict(json.loads(data))), by_name(release)
+    found, blank = by_name(nbformat.reads(data.decode(), as_version=4)), by_name(release)
     changed = {key for key in found if key and found[key] != blank[key]}
     written = {"question-symmetric"} if made.words else set()
     assert changed == set(made.answers) | written
@@ -103,7 +103,13 @@ def test_a_submission_is_the_students_notebook_with_answers_filled_in(made, rele
 @each
 def test_intake_finds_what_was_done_to_the_file_and_nothing_else(made, release, ours, tmp_path):
     demo_class.write(tmp_path / "in", files(made, release, ours))
-    taken = take_in(tmp_path / "in", {NOTEBOOK: release}, tmp_path / "out", student="x", assignment=ASSIGNMENT)
+    taken = take_in(
+        tmp_path / "in",
+        read_release(ROOT / "notebooks" / ASSIGNMENT),
+        tmp_path / "out",
+        student="x",
+        assignment=ASSIGNMENT,
+    )
     assert {finding.code for finding in taken.findings} == set(made.findings)
     assert taken.needs_human == ("intake" in made.kinds)
 
@@ -140,7 +146,9 @@ def test_two_errors_that_cancel_out_are_still_two():
 
 def test_a_missing_mark_mistake_or_person_is_noticed():
     made = next(made for made in CLASS if made.mistakes)
-    (wrong,) = demo.compare(ClassMarks(ASSIGNMENT, (), ()), [], [dataclasses.replace(made, kinds=("time-out",))])
+    (wrong,) = demo.compare(
+        ClassMarks(ASSIGNMENT, (), ()), [], [dataclasses.replace(made, kinds=("time-out",))]
+    )
     assert "quantize: 1.5 by hand, none given" in wrong.problems
     assert f"mistake {made.mistakes[0]} was not recognised" in wrong.problems
     assert "nobody is told of the time-out" in wrong.problems
@@ -174,7 +182,9 @@ def test_a_real_student_is_never_removed(course):
 
 
 @pytest.mark.parametrize(("student", "stops"), [("ada", True), (f"{PREFIX}01-all-right", False)])
-def test_a_changed_lesson_makes_room_only_where_no_real_student_handed_in(course, student, stops, monkeypatch):
+def test_a_changed_lesson_makes_room_only_where_no_real_student_handed_in(
+    course, student, stops, monkeypatch
+):
     enter(course, student)
     answers = iter(["the gradebook keeps the old cells", None])
     monkeypatch.setattr(demo, "register", lambda *_: next(answers))

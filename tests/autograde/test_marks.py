@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import statistics
 
@@ -30,7 +31,10 @@ def made(*points, max_points=2.0):
     columns = tuple(Column("01", name, name, max_points, False) for name in ("a", "b"))
     students = tuple(
         StudentMarks(
-            f"s{place}", {c.key: Mark(p, p, None, "passed") for c, p in zip(columns, pair, strict=True)}, 0.0, ()
+            f"s{place}",
+            {c.key: Mark(p, p, None, "passed") for c, p in zip(columns, pair, strict=True)},
+            0.0,
+            (),
         )
         for place, pair in enumerate(points)
     )
@@ -163,7 +167,8 @@ def test_an_unknown_assignment_and_a_missing_gradebook_say_what_to_do(course, tm
 BROKEN = {
     "no notebook": "not json",
     "cells are no list": '{"cells": 7}',
-    "outputs of wrong kinds": '{"cells": [{"metadata": {"nbgrader": {"grade_id": "x"}}, "outputs": [1, {"data": []}]}]}',
+    "outputs are no list": '{"cells": [{"metadata": {"nbgrader": {"grade_id": "x"}}, "outputs": {"data": 1}}]}',
+    "outputs of wrong kinds": '{"cells": [{"metadata": {"nbgrader": {"grade_id": "x"}},"outputs":[1, {"data": []}]}]}',
     "names of wrong kinds": '{"cells": [{"metadata": {"nbgrader": {"grade_id": []}}}, 3, {"metadata": 4}]}',
 }
 
@@ -259,7 +264,7 @@ def test_the_histogram_counts_everybody_once(maximum):
     bins = totals_histogram(marks)
     assert sum(count for _, _, count in bins) == 4
     assert (bins[0][0], bins[-1][1]) == (0, maximum)
-    assert all(left[1] == right[0] for left, right in zip(bins, bins[1:], strict=False))
+    assert all(left[1] == right[0] for left, right in itertools.pairwise(bins))
     assert bins[-1][2] >= 1
     assert len(bins) <= 12
 

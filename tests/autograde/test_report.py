@@ -61,7 +61,9 @@ def test_points_stand_in_the_students_row_in_the_columns_order(course):
     assert page.row("Mean")[:3] == ["Mean", "1", "1"]
 
 
-@pytest.mark.parametrize(("points", "css"), [(2, "l0"), (1.5, "l1"), (1, "l2"), (0.5, "l3"), (0.1, "l4"), (0, "l5")])
+@pytest.mark.parametrize(
+    ("points", "css"), [(2, "l0"), (1.5, "l1"), (1, "l2"), (0.5, "l3"), (0.1, "l4"), (0, "l5")]
+)
 def test_the_colour_of_a_cell_follows_the_share_that_was_lost(course, points, css):
     enter(course, "ada", points)
     assert f'<td class="{css}"' in page_of(course)
@@ -147,6 +149,8 @@ def test_the_command_writes_the_page_and_both_csv_files(course, capsys):
     enter(course, "ada")
     assert main(["report", ASSIGNMENT, "--root", str(course)]) == 0
     names = capsys.readouterr().out.split()
-    assert names == [f"classroom/report/{ASSIGNMENT}/{name}" for name in ("index.html", "marks.csv", "nbgrader.csv")]
+    assert names == [
+        f"classroom/report/{ASSIGNMENT}/{name}" for name in ("index.html", "marks.csv", "nbgrader.csv")
+    ]
     assert all((course / name).stat().st_size for name in names)
     assert LESSON in (course / names[0]).read_text(encoding="utf-8")

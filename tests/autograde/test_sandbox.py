@@ -36,6 +36,14 @@ def kernel(walls, assets):
 
 
 @pytest.fixture
+def run():
+    """A run directory without assets, removed at the end whatever happens."""
+    directory = RunDirectory(None)
+    yield directory
+    directory.close()
+
+
+@pytest.fixture
 def ask(kernel):
     """Runs code and returns what it printed, or the name of its error."""
 
@@ -153,11 +161,9 @@ except OSError:
 
 
 @pytest.mark.parametrize("library", ["matplotlib.pyplot", "torch", "sklearn"])
-def test_libraries_import_without_a_word(walls, library):
-    run = RunDirectory(None)
+def test_libraries_import_without_a_word(walls, run, library):
     with Kernel(run, walls, Limits()) as kernel:
         result = kernel.execute(f"import {library}", 60)
-    run.close()
     assert (result.status, result.outputs) == ("ok", [])
 
 
@@ -170,31 +176,26 @@ print(helper.x, hasattr(coursekit, "x"))"""
     assert ask(code) == "hers False"
 
 
-def test_numbers_are_drawn_from_the_seed(walls):
+def test_numbers_are_drawn_from_the_seed(walls, run):
     drawn = []
     for seed in (7, 7, 8):
-        run = RunDirectory(None)
         with Kernel(run, walls, Limits(), seed) as kernel:
             result = kernel.execute(
                 "import random, numpy; print(random.random(), numpy.random.rand(), hash('a'))", 20
             )
-        run.close()
-        drawn.append(result.outputs[0].text)
+            drawn.append(result.outputs[0].text)
     assert drawn[0] == drawn[1] != drawn[2]
 
 
 @pytest.mark.parametrize("mode", sandbox._modes())
-def test_every_way_to_shut_code_in_keeps_the_host_out(walls, mode):
-    run = RunDirectory(None)
+def test_every_way_to_shut_code_in_keeps_the_host_out(walls, run, mode):
     code = "import os; print(os.listdir('/home'), os.path.exists('/root/.ssh'), os.access('/etc/shadow', os.R_OK))"
     with Kernel(run, mode, Limits()) as kernel:
         result = kernel.execute(code, 20)
-    run.close()
     assert result.outputs[0].text == "['student'] False False\n"
 
 
-def test_nothing_is_left_on_the_host_after_a_run(walls):
-    run = RunDirectory(None)
+def test_nothing_is_left_on_the_host_after_a_run(walls, run):
     with Kernel(run, walls, Limits()) as kernel:
         pid = kernel._process.pid
     run.close()
@@ -222,9 +223,7 @@ def test_a_machine_without_user_namespaces_is_told_how_to_allow_them(monkeypatch
     assert "AppArmor" in found.mend
 
 
-def test_a_kernel_that_does_not_start_is_reported_as_such(monkeypatch):
+def test_a_kernel_that_does_not_start_is_reported_as_such(monkeypatch, run):
     monkeypatch.setattr("autograde.kernel.command", lambda *_: ["sh", "-c", "echo out of order >&2; exit 1"])
-    run = RunDirectory(None)
     with pytest.raises(KernelStartError, match="out of order"):
         Kernel(run, "none", Limits())
-    run.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 
-import planted_affine_quantization
+import planted_affine_quantization  # type: ignore[import-not-found]
 import pytest
 import torch
 

@@ -180,7 +180,7 @@ def test_offset_is_noise(student):
     )
 
 
-def heavy_tail(seed: int = 0, n: int = 4000) -> Tensor:
+def heavy_tail(seed: int = 0, n: int = 2000) -> Tensor:
     """Student-t values with 3 degrees of freedom: most are small, a few are very large."""
     generator = torch.Generator().manual_seed(seed)
     normal = torch.randn(4, n, generator=generator)
@@ -188,16 +188,13 @@ def heavy_tail(seed: int = 0, n: int = 4000) -> Tensor:
 
 
 def best_mse(x: Tensor, n_bits: int) -> tuple[float, float]:
-    """The best threshold and its error on a grid of 1,000, by definition and in float64."""
+    """The best threshold and its error on a grid of 400, by definition and in float64."""
     qmax = 2 ** (n_bits - 1) - 1
     x = x.double()
-    clips = x.abs().max().item() * torch.arange(1, 1001).double() / 1000
-    errors = [
-        (x - torch.clamp(torch.round(x / (c / qmax)), -qmax, qmax) * (c / qmax)).square().mean()
-        for c in clips
-    ]
-    best = int(torch.stack(errors).argmin())
-    return clips[best].item(), errors[best].item()
+    steps = x.abs().max().item() * torch.arange(1, 401, dtype=torch.float64)[:, None] / (400 * qmax)
+    errors = (x - torch.clamp(torch.round(x / steps), -qmax, qmax) * steps).square().mean(dim=1)
+    best = int(errors.argmin())
+    return steps[best].item() * qmax, errors[best].item()
 
 
 def mse_of(x: Tensor, clip: float, n_bits: int) -> float:
@@ -215,7 +212,7 @@ def test_clip_is_near_the_best(student):
         clip = expect_float(student.mse_clip(x, n_bits), "the threshold")
         expect(0 < clip <= x.abs().max().item() * 1.0001, "the threshold", clip, "above 0, at most max|x|")
         best, error = best_mse(x, n_bits)
-        # Candidates 1 % of max|x| apart lose at most a few per cent of error against ones 0.1 % apart.
+        # Candidates 1 % of max|x| apart lose at most a few per cent of error against ones 0.25 % apart.
         ours = mse_of(x, clip, n_bits)
         expect(
             ours <= 1.1 * error,
