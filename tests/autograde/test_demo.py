@@ -196,3 +196,8 @@ def test_a_changed_lesson_makes_room_only_where_no_real_student_handed_in(
         demo.make_room(Course(course), course_config(course))
     with Gradebook(course_config(course).CourseDirectory.db_url, "model-optimization") as gradebook:
         assert [each.id for each in gradebook.students] == ([student] if stops else [])
+
+
+@each
+def test_the_same_class_is_made_every_time(made, release, ours):
+    assert files(made, release, ours) == files(made, release, ours)

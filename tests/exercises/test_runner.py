@@ -9,7 +9,14 @@ import torch
 
 from coursekit.exercises import exercise, exercises
 from coursekit.exercises.collect import hidden_tests
-from coursekit.exercises.expect import MismatchError, expect_close, expect_float, expect_int, expect_tensor, show
+from coursekit.exercises.expect import (
+    MismatchError,
+    expect_close,
+    expect_float,
+    expect_int,
+    expect_tensor,
+    show,
+)
 from coursekit.exercises.runner import forbidden_names, run
 from coursekit.exercises.spec import as_test
 from coursekit.exercises.student import InputChangedError, LocalStudent, NotAttemptedError, StudentError
@@ -122,7 +129,7 @@ def test_hidden_tests_take_part_only_when_grading(monkeypatch):
 
 
 def test_an_unknown_exercise_is_refused_with_the_names_there_are():
-    with pytest.raises(ValueError, match="quantise.*affine_qparams"):
+    with pytest.raises(ValueError, match=r"quantise.*affine_qparams"):
         exercise("quantise")
 
 

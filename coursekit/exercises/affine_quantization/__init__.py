@@ -27,7 +27,7 @@ EXERCISES = (
         "affine_qparams", "01", 4, reference.affine_qparams,
         PUBLIC["affine_qparams"],
         (
-            "Before anything else, stretch the range so that it contains 0: what do min(lo, 0) and max(hi, 0) do?",
+            "Do it on paper first, for x in 5..6: which end of the range has to move, and where to? And for x in -6..-5?",
             "n codes have n - 1 steps between them. The zero point is where 0 falls when lo falls on qmin: count "
             "the steps from lo up to 0.",
             "The steps from lo to 0 are -lo / scale. Add them to qmin and round to an int. A range of width 0 only "

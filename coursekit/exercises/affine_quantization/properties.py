@@ -105,7 +105,7 @@ def test_largest_magnitude_gets_the_highest_code(student):
     """max|x| / scale is qmax, whichever sign the largest value has."""
     for x in (torch.tensor([-0.5, 0.1, 1.27]), torch.tensor([-1.27, 0.1, 0.5]), torch.tensor([-1.27, -0.2])):
         scale = expect_float(student.symmetric_scale(x), "scale")
-        expect_close(scale, 0.01, f"scale for x = {x.tolist()}")
+        expect_close(scale, 0.01, f"scale for x = {[round(v, 2) for v in x.tolist()]}")
 
 
 def test_symmetric_scale_depends_on_bits(student):
@@ -223,17 +223,23 @@ def test_clip_is_near_the_best(student):
 
 
 def test_clip_cuts_a_single_outlier(student):
-    """One value of 100 among a thousand in -1..1 is cut off at 4 bits only as far as that pays."""
-    x = torch.cat([torch.linspace(-1.0, 1.0, 1000), torch.tensor([-100.0])])
-    clip = expect_float(student.mse_clip(x, 4), "the threshold")
-    best, error = best_mse(x, 4)
-    ours = mse_of(x, clip, 4)
+    """One value of -3 among a thousand in -1..1 is cut off at 3 bits, for finer steps on all the others."""
+    x = torch.cat([torch.linspace(-1.0, 1.0, 1000), torch.tensor([-3.0])])
+    clip = expect_float(student.mse_clip(x, 3), "the threshold")
+    best, error = best_mse(x, 3)
+    ours = mse_of(x, clip, 3)
     expect(
         ours <= 1.1 * error,
         "error with the outlier",
         f"{ours:.3g} at {clip:.3g}",
         f"{error:.3g} at {best:.3g}",
     )
+
+
+def test_clip_of_zeros_is_usable(student):
+    """A tensor of zeros gets a finite threshold above 0."""
+    clip = expect_float(student.mse_clip(torch.zeros(5), 4), "the threshold for zeros")
+    expect(0 < clip < math.inf, "the threshold for zeros", clip, "above 0 and finite")
 
 
 def _tests(*functions: TestFunction) -> tuple[Test, ...]:
@@ -277,5 +283,6 @@ PUBLIC = {
     "mse_clip": _tests(
         test_clip_is_near_the_best,
         test_clip_cuts_a_single_outlier,
+        test_clip_of_zeros_is_usable,
     ),
 }
