@@ -13,7 +13,7 @@ from typing import Any
 
 from autograde.outputs import CHECK_MIME
 
-__all__ = ["Evidence", "Mistake", "Stop", "read_evidence"]
+__all__ = ["STOPS", "Evidence", "Mistake", "Stop", "read_evidence"]
 
 STATUSES = ("passed", "failed", "raised", "not attempted")
 # The errors that `autograde.execute` and `autograde.guard` write, and the word a report has for each.

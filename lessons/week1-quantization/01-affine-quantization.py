@@ -4,7 +4,7 @@
 # A trained network is millions of 32-bit numbers. This lesson puts them on a grid of 256 integers, or of 16, or of 4,
 # and finds out what that costs. By the end you will have
 #
-# - **written** the seven small functions that every quantization library rests on, and had each of them checked,
+# - **written** seven small functions from the bottom of every quantization library, and had each of them checked,
 # - **seen**, on a real trained network, where the error comes from and what scale, zero point, channel and clipping do
 #   about it,
 # - **stored** that network in little more than a quarter of its bytes, and measured what it still gets right.
@@ -101,7 +101,8 @@ plot.staircase(
 # ### A formula you will meet elsewhere, and why it fails
 #
 # Some tutorials print $q = \mathrm{round}((x - z)/s)$ and $\hat x = s\,(q + z)$. It looks harmless. But $z$ is a *code*, and $x$ is
-# in other units: the formula subtracts apples from oranges. (For $z = 0$ both agree, which is how the mistake survives.) Run both on our layer.
+# in other units: the formula subtracts apples from oranges. (For $z = 0$ both agree, which is how the mistake survives. With a *real* offset $\beta$, $\mathrm{round}((x-\beta)/s)$ would be right.) Run
+# both on our layer.
 
 # %% tags=["demo"]
 scale, zero_point = cq.affine_qparams(weight)
@@ -161,7 +162,7 @@ def affine_qparams(x: Tensor, n_bits: int = 8) -> tuple[float, int]:
     ### END SOLUTION
 
 
-# %% tags=["demo"]
+# %% tags=["demo", "raises-exception"]
 # Look: the lowest and the highest code should mean the two ends of x, to within half a step.
 scale, zero_point = affine_qparams(torch.tensor([-1.0, 2.0]))
 print(f"scale {scale:.6f}, zero point {zero_point}")
@@ -192,6 +193,7 @@ wide, zero_point = cq.affine_qparams(x)
 print(f"5...6, as it is:         zero point {exact}, largest error {largest_error(x, narrow, exact):.4f}")
 print(f"5...6, z clamped:        zero point {clamped}, largest error {largest_error(x, narrow, clamped):.4f}")
 print(f"0...6, widened:          zero point {zero_point}, largest error {largest_error(x, wide, zero_point):.4f}")
+print(f"codes that 5...6 uses then: {cq.quantize(x, wide, zero_point).unique().numel()} of 256")
 
 # %% [markdown]
 # As it is, the zero point is no code of 8 bits: nothing in an `int8` tensor means 0.0, and no padding can be written. Clamping it into the
@@ -223,7 +225,7 @@ def quantize(x: Tensor, scale: float | Tensor, zero_point: int = 0, n_bits: int 
     ### END SOLUTION
 
 
-# %% tags=["demo"]
+# %% tags=["demo", "raises-exception"]
 # Look: 0.0 gets the code 3, 0.26 the next one, and 90 is far outside and saturates at 127.
 quantize(torch.tensor([-1.0, 0.0, 0.26, 0.5, 90.0]), scale=0.25, zero_point=3)
 
@@ -252,7 +254,7 @@ def dequantize(q: Tensor, scale: float | Tensor, zero_point: int = 0) -> Tensor:
     ### END SOLUTION
 
 
-# %% tags=["demo"]
+# %% tags=["demo", "raises-exception"]
 # Look: three codes, 255 steps from the first to the last.
 dequantize(torch.tensor([-128, 0, 127], dtype=torch.int8), scale=0.5, zero_point=-128)
 
@@ -271,7 +273,7 @@ hint("dequantize")
 # $$\mathrm{SQNR} = 10 \log_{10} \frac{\sum x^2}{\sum (x - \hat x)^2}$$
 #
 # 20 dB is an error of a tenth (root mean square), 40 dB of a hundredth. Rounding to a grid of step $s$ makes an error that is
-# about uniform on $-s/2 \dots s/2$, with mean square $s^2/12$. One more bit halves $s$: that is $20\log_{10} 2 \approx 6.02$ dB.
+# about uniform on $-s/2 \dots s/2$, with mean square $s^2/12$. One more bit halves $s$, or nearly so: $20\log_{10} 2 \approx 6$ dB.
 
 # %% [markdown]
 # ### Exercise 4 · `sqnr_db` (2 points, about 4 lines)
@@ -291,7 +293,7 @@ def sqnr_db(x: Tensor, x_hat: Tensor) -> float:
     ### END SOLUTION
 
 
-# %% tags=["demo"]
+# %% tags=["demo", "raises-exception"]
 # Look: should be 20.
 print(f"{sqnr_db(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.5])):.1f} dB")
 
@@ -314,21 +316,16 @@ def affine_round_trip(x, n_bits):
 
 bits = list(range(2, 9))
 affine_db = [measure.sqnr_db(weight, affine_round_trip(weight, b)) for b in bits]
-print("bits:", bits)
-print("dB:  ", [round(db, 1) for db in affine_db])
-print(f"per bit, from 4 to 8: {(affine_db[-1] - affine_db[2]) / 4:.2f} dB")
-step = cq.affine_qparams(weight)[0]
-predicted = 10 * math.log10(weight.square().mean() / (step**2 / 12))
-print(f"at 8 bits the theory's s²/12 predicts {predicted:.1f} dB; measured: {affine_db[-1]:.1f} dB")
+steps = [cq.affine_qparams(weight, b)[0] for b in bits]
+theory_db = [10 * math.log10(weight.square().mean() / (s**2 / 12)) for s in steps]
+print("bits:        ", bits)
+print("measured, dB:", [round(db, 1) for db in affine_db])
+print("s²/12, dB:   ", [round(db, 1) for db in theory_db])
+print("step / spread:", [round(s / weight.std().item(), 2) for s in steps])
 
 # %% tags=["demo", "nbval-ignore-output"]
-plot.error_by_bits(
-    bits,
-    {"weights of one layer": affine_db},
-    decibel=True,
-    ylabel="SQNR (dB)",
-    title="Each bit is worth 6 dB, until the steps are as wide as the weights",
-);
+plot.lines(bits, {"measured": affine_db, "theory, s²/12": theory_db}, xticks=bits, xlabel="bits per value", ylabel="SQNR (dB)",
+           title="The theory holds until a step is wider than the weights' spread");
 
 # %% [markdown]
 # ## 6 · Symmetric or asymmetric?
@@ -362,7 +359,7 @@ def symmetric_scale(x: Tensor, n_bits: int = 8) -> float:
     ### END SOLUTION
 
 
-# %% tags=["demo"]
+# %% tags=["demo", "raises-exception"]
 # Look: should be 0.02.
 print(f"{symmetric_scale(torch.tensor([-2.54, 1.0])):.4f}")
 
@@ -416,9 +413,10 @@ plot.bars(
 );
 
 # %% [markdown]
-# A ReLU's output has no negative half, so the symmetric grid wastes its negative codes: half of them, one bit, 6 dB. Weights lie on
+# A ReLU's output has no negative half, so the symmetric grid never uses its negative codes: half of all, one bit, 6 dB. Weights lie on
 # both sides of 0 and lose little. Hence the usual choice: **symmetric weights, affine activations**. The zero point of the
-# activations costs nothing at run time: $z_x \sum q_w$ does not depend on the input and goes into the bias, once.
+# activations costs nothing at run time: $z_x \sum q_w$ does not depend on the input and goes into the bias, once
+# (if padding is filled with the code $z_x$, not with 0).
 
 # %% [markdown]
 # ## 7 · One scale, or one for each channel?
@@ -458,7 +456,7 @@ def symmetric_scale_per_channel(weight: Tensor, n_bits: int = 8, axis: int = 0) 
     ### END SOLUTION
 
 
-# %% tags=["demo"]
+# %% tags=["demo", "raises-exception"]
 # Look: one scale per channel, in a shape that broadcasts.
 symmetric_scale_per_channel(weight).shape
 
@@ -478,13 +476,20 @@ print("per tensor: ", [round(db, 1) for db in per_tensor_db])
 print("per channel:", [round(db, 1) for db in per_channel_db])
 print("gain:       ", [round(b - a, 1) for a, b in zip(per_tensor_db, per_channel_db, strict=True)])
 
+gains = []
+for name in cq.weight_names(network):
+    w = network.get_parameter(name).detach()
+    one, many = fake_quantize(w, cq.symmetric_scale(w), 8), fake_quantize(w, cq.symmetric_scale_per_channel(w), 8)
+    gains.append(measure.sqnr_db(w, many) - measure.sqnr_db(w, one))
+print(f"gain at 8 bits over all {len(gains)} layers: {min(gains):.1f} to {max(gains):.1f} dB, {sum(gains) / len(gains):.1f} on average")
+
 # %% tags=["demo", "nbval-ignore-output"]
 plot.error_by_bits(
     bits,
     {"one scale per channel": per_channel_db, "one scale for all": per_tensor_db},
     decibel=True,
     ylabel="SQNR (dB)",
-    title="From 3 bits up, a scale for each channel is worth a whole bit",
+    title="In this layer a scale per channel is worth a whole bit, from 3 bits up",
 );
 
 # %% [markdown]
@@ -501,7 +506,7 @@ for name, scale_of in (("one scale", cq.symmetric_scale), ("one per channel", cq
 # %% [markdown]
 # With one scale the other channels are as good as gone, and the SQNR of the whole tensor hides it, because the large channel is most of the
 # signal. A scale per channel costs one `float32` in the file, against hundreds of weights, and nothing at run time: it multiplies a whole
-# output, after the sum. (A scale per *input* channel could not be taken out of the sum. That is why `axis` is 0.)
+# output, after the sum. (A scale per *input* channel could not be taken out of the sum. Hence `axis` 0; transposed convolutions keep their outputs on axis 1.)
 
 # %% [markdown]
 # ## 8 · Choosing the range: what clipping buys
@@ -550,7 +555,7 @@ def mse_clip(x: Tensor, n_bits: int = 8, n_candidates: int = 100) -> float:
     ### END SOLUTION
 
 
-# %% tags=["demo"]
+# %% tags=["demo", "raises-exception"]
 # Look: the fewer the bits, the more it pays to clip.
 for b in (8, 6, 4, 3):
     c = mse_clip(weight, b)
@@ -597,16 +602,25 @@ plot.lines(few, accuracy, references={"float32": reference}, percent=True, xtick
            ylabel="accuracy on 1,000 images", title="From 5 bits up any scale will do; at 3 the choice decides");
 
 # %% [markdown]
-# With 5 bits and more all four are within the noise of 1,000 images. At 3 bits they are far apart. With 2 bits, which leave a symmetric grid
-# the three levels $-s, 0, s$, most rows are at the tenth that guessing gives: no choice of scale brings that back, and
-# lesson 03 will have to train the network for it. Decibels of one layer do not predict accuracy to the point: they are for choosing, and the
-# network has the last word.
+# With 5 bits and more all four are within the noise of 1,000 images. With 2 bits, which leave a symmetric grid the three levels $-s, 0, s$,
+# all are at the tenth that guessing gives: no choice of scale brings that back, and lesson 03 will have to train the network for it. And at 3
+# bits? Compare with the decibels of our layer.
+
+# %% tags=["demo"]
+for way, scale_of in ways.items():
+    db = measure.sqnr_db(weight, fake_quantize(weight, scale_of(weight, 3), 3))
+    print(f"{way:>24}: {db:4.1f} dB in one layer, {accuracy[way][few.index(3)]:.1%} right")
+
+# %% [markdown]
+# The most decibels do not win. Clipping each channel makes the smallest squared error, but it cuts off just the large weights, and a network
+# leans on these more than their share of the squares says. So use decibels to understand and to choose candidates, and let the network have
+# the last word. Lesson 02 does so layer by layer.
 
 # %% [markdown]
 # ### Use it: your functions on the whole network
 #
-# Now with what you wrote. `use` takes your function if it passes its check, ours otherwise. The file holds one byte per weight, and it is
-# loaded again before anything is measured.
+# Now with your own `quantize` and scales. `use` takes your function if it passes its check, ours otherwise. The file, beside this notebook, holds
+# one byte per weight, and it is loaded again before anything is measured.
 
 # %% tags=["demo"]
 mine = {name: use(name) for name in ("symmetric_scale_per_channel", "quantize")}
@@ -693,10 +707,10 @@ print(f"symmetric, per channel: largest difference {((theirs - ours).abs() / sca
 #
 # | question | answer, from the cells above |
 # | --- | --- |
-# | How much is a bit worth? | about 6 dB of SQNR, as the theory says |
+# | How much is a bit worth? | about 6 dB of SQNR, as $s^2/12$ says, until a step is wider than the weights' spread |
 # | Symmetric or affine? | weights symmetric; ReLU outputs affine, which is worth one bit there |
-# | One scale, or one per channel? | one per channel: 7.2 dB here, more than a bit, for one number per channel |
-# | When does clipping pay? | with few bits: at 4 bits best at 36 % of the largest weight, at 8 bits at 95 % |
+# | One scale, or one per channel? | one per channel: 7.2 dB in our layer, for one number per channel |
+# | When does clipping pay? | in decibels with few bits: +6.6 dB at 4, +0.3 at 8; in accuracy only at 3 bits, and not per channel |
 # | What does int8 cost the network? | nothing that 2,000 images could show; the file is 3.7 times smaller |
 #
 # **References.** B. Jacob et al. 2018, *Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference*,

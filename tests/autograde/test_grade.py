@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from autograde import converter
+from autograde import converter, grade
 from autograde.__main__ import main
 from autograde.sandbox import Availability
 from tests.autograde.tinycourse import ASSIGNMENT
@@ -77,10 +77,10 @@ def test_what_the_harness_could_not_grade_is_said_and_the_others_are_graded(
 def test_an_unknown_student_and_a_missing_sandbox_are_errors(course, hand_in, right, monkeypatch, capsys):
     hand_in("ada", right())
     found = Availability(False, "none", "bwrap is not on PATH", "install it with apt-get")
-    monkeypatch.setattr(converter, "available", lambda: found)
+    monkeypatch.setattr(grade, "available", lambda: found)
     assert run(course) == 1
     said = capsys.readouterr().err
     assert "No student code was run" in said
     assert "apt-get" in said
     assert run(course, "--student", "zoe", "--no-sandbox") == 1
-    assert "error: No submission" in capsys.readouterr().err
+    assert "nothing was handed in: there is no classroom/submitted/zoe/" in capsys.readouterr().err

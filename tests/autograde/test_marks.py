@@ -11,11 +11,12 @@ import statistics
 import pytest
 from nbgrader.api import Gradebook
 
+from autograde.collect import collect
 from autograde.evidence import read_evidence
 from autograde.grading import course_config
 from autograde.items import analyse, point_biserial, totals_histogram
 from autograde.layout import CourseError
-from autograde.marks import ClassMarks, Column, Mark, StudentMarks, collect, number
+from autograde.marks import ClassMarks, Column, Mark, StudentMarks, number
 from autograde.marks_csv import marks_csv, write_nbgrader_export
 from autograde.progress import marks_table
 from tests.autograde.madebook import SQUARE, collected, enter, find, report, write

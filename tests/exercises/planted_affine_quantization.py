@@ -125,6 +125,11 @@ def quantize(x, scale, zero_point=0, n_bits=8):
     lo, hi = int_range(n_bits)
     return (x / scale + zero_point).clamp(lo, hi).to(torch.int8)
 """,
+        "adds_half_and_truncates": """
+def quantize(x, scale, zero_point=0, n_bits=8):
+    lo, hi = int_range(n_bits)
+    return (x / scale + zero_point + 0.5).to(torch.int32).clamp(lo, hi).to(torch.int8)
+""",
         "floors": """
 def quantize(x, scale, zero_point=0, n_bits=8):
     lo, hi = int_range(n_bits)
@@ -413,6 +418,16 @@ def mse_clip(x, n_bits=8, n_candidates=100):
     for k in range(1, n_candidates + 1):
         c = float(x.abs().max()) * k / n_candidates
         error = float((x - fake_quantize(x, c / int_range(n_bits)[1], n_bits)).abs().max())
+        if error < best_error:
+            best, best_error = c, error
+    return best
+""",
+        "threshold_as_scale": """
+def mse_clip(x, n_bits=8, n_candidates=100):
+    best, best_error = None, float("inf")
+    for k in range(1, n_candidates + 1):
+        c = float(x.abs().max()) * k / n_candidates
+        error = float(((x - fake_quantize(x, c, n_bits)) ** 2).mean())
         if error < best_error:
             best, best_error = c, error
     return best

@@ -54,6 +54,26 @@ def test_a_result_of_an_unforeseen_kind_is_wrong_not_a_crash():
             assert result.points == 0.0, (spec.name, value)
 
 
+def test_a_call_that_does_not_end_is_stopped_and_the_other_tests_are_not_run():
+    def endless(*args, **kwargs):
+        while True:
+            pass
+
+    result = run(exercise("quantize"), LocalStudent({"quantize": endless}, seconds=0.2))
+    assert (result.status, result.points) == ("raised", 0.0)
+    assert "did not end within 0.2 seconds" in result.tests[0].message
+    assert "because of the one above" in result.tests[1].message
+
+
+def test_a_function_that_leaves_python_is_a_function_that_raises():
+    def leaves(*args, **kwargs):
+        raise SystemExit(3)
+
+    result = result_of(leaves)
+    assert result.status == "raised"
+    assert "SystemExit" in result.tests[0].message
+
+
 def test_changing_the_argument_in_place_loses_points_and_is_named():
     def in_place(x, scale, zero_point=0, n_bits=8):
         x.div_(scale).round_().add_(zero_point).clamp_(-(2 ** (n_bits - 1)), 2 ** (n_bits - 1) - 1)

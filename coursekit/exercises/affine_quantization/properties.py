@@ -14,7 +14,7 @@ __all__ = ["PUBLIC", "best_mse", "heavy_tail", "mse_of"]
 
 
 def test_scale_spans_the_range(student):
-    """The 255 steps between the 256 codes span exactly min(x)..max(x)."""
+    """Where 0 lies inside min(x)..max(x), the 255 steps between the 256 codes span exactly that range."""
     scale, _ = student.affine_qparams(torch.linspace(-1.0, 2.0, 31))
     expect_close(expect_float(scale, "scale"), 3.0 / 255, "scale for x in -1..2")
 
