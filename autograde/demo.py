@@ -30,7 +30,6 @@ from autograde.report import Comparison, write_report
 
 __all__ = ["add_parser", "compare", "hand_in", "run_demo"]
 
-CELL_SECONDS = 10.0
 FOLDERS = ("submitted", "intake", "autograded", "feedback", "receipts")
 
 
@@ -55,7 +54,7 @@ def run_demo(course: Course, *, walls: bool = True, made: Sequence[Made] = CLASS
             force=True,
             sandbox=walls,
             step=step,
-            config=_hurried(config),
+            config=config,
         )
     with watch("feedback", len(made)) as step:
         give_feedback(config, f"{PREFIX}*", len(made), step)
@@ -66,13 +65,6 @@ def run_demo(course: Course, *, walls: bool = True, made: Sequence[Made] = CLASS
     write_nbgrader_export(ASSIGNMENT, page.with_name("nbgrader.csv"), config)
     _say(course, marks, compared, page)
     return compared
-
-
-def _hurried(config: Config) -> Config:
-    """The course's configuration with less patience for the endless loop; honest cells need 3 seconds at most."""
-    hurried = Config(config)
-    hurried.Autograde.limits = {**config.Autograde.get("limits", {}), "cell_seconds": CELL_SECONDS}
-    return hurried
 
 
 def make_room(course: Course, config: Config) -> None:

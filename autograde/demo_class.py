@@ -161,7 +161,7 @@ CLASS = (
                 2.0,
                 "right numbers in a shape that does not broadcast: four of six.",
             ),
-            "mse_clip": (2.0, "never clips; right for flat data and for one far outlier only."),
+            "mse_clip": (2.0, "never clips: right for flat data and for zeros, two of six."),
         },
         mistakes=("no_clamp", "flat_shape", "no_clipping"),
     ),

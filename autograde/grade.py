@@ -46,7 +46,8 @@ def grade(
 
     def progress(done: int, total: int, outcome: Outcome) -> None:
         if step is not None:
-            step(done, total, said(outcome))
+            before = len(outcomes)
+            step(before + done, max(before + total, len(students)), said(outcome))
 
     for pattern in students:
         try:

@@ -34,7 +34,9 @@ def test_only_the_named_students_are_graded_and_json_is_for_programs(course, han
     for student in ("ada", "bob", "cy"):
         hand_in(student, right())
     assert run(course, "--student", "ada", "c*", "--json") == 2
-    said = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    assert [line.split(":")[0] for line in printed.err.splitlines()] == ["grading 1/2", "grading 2/2"]
+    said = json.loads(printed.out)
     assert (said["assignment"], said["max"]) == (ASSIGNMENT, 5)
     assert [(each["student"], each["status"], each["total"]) for each in said["students"]] == [
         ("ada", "graded", 4),
