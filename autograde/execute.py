@@ -19,10 +19,10 @@ from nbformat.notebooknode import NotebookNode
 from autograde.guard import close_cell, is_autograded
 from autograde.kernel import CellRun, Kernel, KernelStartError
 from autograde.limits import Limits
-from autograde.matching import is_demo
 from autograde.outputs import error_output
 from autograde.rundir import RunDirectory
 from autograde.sandbox import Mode
+from coursekit.mending.kinds import is_demo
 
 __all__ = ["CellReceipt", "Receipt", "execute"]
 
