@@ -23,8 +23,8 @@ from packaging.utils import canonicalize_name
 
 from autograde.layout import Course, CourseError
 from autograde.leaks import find_leaks, secrets_of
-from autograde.settings import load_settings
-from autograde.withhold import withheld_copy
+from autograde.student_copy import withheld_copy
+from coursekit.exercises import exercises
 from coursekit.mending.kinds import is_solution
 
 __all__ = ["add_parser", "asked_for", "bundle", "student_lock"]
@@ -67,7 +67,7 @@ def bundle(root: Path, assignment: str, output: Path, *, withhold: bool = False)
 
 
 def asked_for(root: Path, assignment: str) -> set[str]:
-    """The functions that an assignment's exercises ask for, and those that grading.toml keeps back beside them.
+    """The functions that an assignment's exercises ask for, and those that would give them away.
 
     Raises: CourseError if there is no such assignment.
     """
@@ -76,8 +76,9 @@ def asked_for(root: Path, assignment: str) -> set[str]:
         there = sorted(path.name for path in (root / "notebooks").glob("[!.]*") if path.is_dir())
         raise CourseError(f"there is no assignment {assignment!r}; there is: {', '.join(there) or 'none'}")
     cells = [cell for path in paths for cell in nbformat.read(path, as_version=4).cells]
-    exercises = {c.metadata.nbgrader.grade_id for c in cells if is_solution(c) and c.cell_type == "code"}
-    return exercises | set(load_settings(root).of(assignment).withhold_also)
+    asked = {c.metadata.nbgrader.grade_id for c in cells if is_solution(c) and c.cell_type == "code"}
+    known = [each for each in exercises() if each.name in asked]
+    return asked | {also.__name__ for each in known for also in getattr(each, "withheld", ())}
 
 
 def _fill(root: Path, assignment: str, folder: Path, project: dict[str, Any], names: set[str]) -> None:

@@ -7,7 +7,6 @@
 
     [assignments.capstone]
     seed = "per-student"
-    withhold_also = ["fake_quantize"]     # kept back in sandbox and bundle beside the functions asked for
 
     [assignments.capstone.limits]
     memory_bytes = 4_294_967_296
@@ -59,13 +58,11 @@ class AssignmentSettings:
     """What differs from the course's settings in one assignment.
 
     Attributes: limits: by name. seed: None for the course's. exercises: by name, the processor seconds of its cells.
-                withhold_also: functions to keep back beside those the assignment asks for.
     """
 
     limits: Mapping[str, float] = field(default_factory=dict)
     seed: Seed | None = None
     exercises: Mapping[str, float] = field(default_factory=dict)
-    withhold_also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,7 +154,7 @@ def load_settings(root: Path) -> Settings:
 
 
 def _assignment(path: Path, where: str, data: Any) -> AssignmentSettings:
-    _known(path, where, _table(path, where, data), ("seed", "limits", "exercises", "withhold_also"))
+    _known(path, where, _table(path, where, data), ("seed", "limits", "exercises"))
     exercises = _table(path, f"{where}.exercises", data.get("exercises", {}))
     seconds: dict[str, float] = {}
     for name, value in exercises.items():
@@ -165,13 +162,8 @@ def _assignment(path: Path, where: str, data: Any) -> AssignmentSettings:
         _known(path, here, _table(path, here, value), ("cell_seconds",))
         if "cell_seconds" in value:
             seconds[name] = _limits(path, here, value)["cell_seconds"]
-    withheld = data.get("withhold_also", [])
-    if not isinstance(withheld, list) or not all(isinstance(each, str) for each in withheld):
-        raise CourseError(f"{path}: {where}.withhold_also must be a list of names of functions")
     seed = _seed(path, f"{where}.seed", data["seed"]) if "seed" in data else None
-    return AssignmentSettings(
-        _limits(path, f"{where}.limits", data.get("limits", {})), seed, seconds, tuple(withheld)
-    )
+    return AssignmentSettings(_limits(path, f"{where}.limits", data.get("limits", {})), seed, seconds)
 
 
 def _table(path: Path, where: str, value: Any) -> dict[str, Any]:

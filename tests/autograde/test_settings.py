@@ -24,7 +24,6 @@ patience = 2.5
 
 [assignments.capstone]
 seed = "per-student"
-withhold_also = ["fake_quantize"]
 
 [assignments.capstone.limits]
 notebook_seconds = 600
@@ -123,7 +122,6 @@ def test_an_empty_secret_is_refused(tmp_path):
             "[assignments.a.exercises.quantize]\nmemory_bytes = 1",
             "assignments.a.exercises.quantize.memory_bytes is no setting; there is: cell_seconds",
         ),
-        ("[assignments.a]\nwithhold_also = 'x'", "assignments.a.withhold_also must be a list of names"),
     ],
 )
 def test_what_is_wrong_is_said_with_file_place_and_mend(text, words, loaded, tmp_path):

@@ -1,6 +1,6 @@
-"""A copy of coursekit without the functions an assignment asks for: their source is gone, calling them says so.
+"""A student's copy of coursekit without the functions an assignment asks for: the source is gone, a call says so.
 
-Minimal: the branch `judge` brings the one that the sandbox uses, behind the same name.
+Unlike the copy that the sandbox sees, it keeps checks and hints, which are hers, and it keeps the comments.
 """
 
 from __future__ import annotations
