@@ -1,4 +1,4 @@
-"""The instructor's command line: `python -m autograde build | demo | grade | report`."""
+"""The instructor's command line: `python -m autograde build | bundle | demo | export | grade | report | similar`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from autograde.layout import CourseError
 
 # Each has a function add_parser(subparsers) that sets `run`, a function of the parsed arguments that returns
 # the exit code.
-MODULES = ("autograde.build", "autograde.demo", "autograde.grade", "autograde.report")
+MODULES = (
+    "autograde.build",
+    "autograde.bundle",
+    "autograde.demo",
+    "autograde.grade",
+    "autograde.report",
+    "autograde.similar",
+    "autograde.lms",
+)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -38,8 +38,10 @@ from traitlets import Bool, Dict, Integer, List, Unicode
 
 from autograde.execute import Receipt, execute
 from autograde.intake import Intake, Release, read_release, take_in
+from autograde.layout import CourseError
 from autograde.limits import Limits
 from autograde.sandbox import Mode, available
+from autograde.settings import Settings, load_settings
 
 __all__ = ["HarnessAutograde", "Outcome", "SandboxExecute"]
 
@@ -139,6 +141,7 @@ class HarnessAutograde(Autograde):
                 last case after all the others were.
         """
         self._mode = self._checked_mode()
+        self._settings = self._read_settings()
         self._take_in_all()
         submitted = self.coursedir.submitted_directory
         self.coursedir.submitted_directory = self.intake_directory
@@ -165,6 +168,13 @@ class HarnessAutograde(Autograde):
         if not found.ok:
             self._refuse(REFUSED.format(reason=found))
         return found.mode
+
+    def _read_settings(self) -> Settings:
+        try:
+            return load_settings(Path(self.coursedir.root))
+        except CourseError as error:
+            self._refuse(str(error))
+            raise
 
     def _class(self, item: Any) -> type:
         return item if isinstance(item, type) else _import(str(item))
@@ -251,8 +261,14 @@ class HarnessAutograde(Autograde):
     def init_single_notebook_resources(self, notebook_filename: str) -> dict[str, Any]:
         """nbgrader's resources, and how to run the notebook."""
         resources: dict[str, Any] = super().init_single_notebook_resources(notebook_filename)
-        run = _Run(self._mode, Limits(**self.limits), self.seed, self.require_check)
+        run = _Run(self._mode, *self._limits_and_seed(resources["nbgrader"]["student"]), self.require_check)
         return {**resources, "autograde": run}
+
+    def _limits_and_seed(self, student: str) -> tuple[Limits, int]:
+        """What grading.toml says; what nbgrader's own configuration says goes before it."""
+        assignment = self.coursedir.assignment_id
+        seed = self.seed or self._settings.seed_for(student, assignment)
+        return self._settings.limits_for(assignment, self.limits), seed
 
     def write_single_notebook(self, output: str, resources: dict[str, Any]) -> None:
         """nbgrader's writing; the receipt of an executed notebook is kept."""

@@ -14,13 +14,13 @@ from autograde import demo, demo_class, grade
 from autograde.__main__ import main
 from autograde.demo_answers import OTHER, WRONG
 from autograde.demo_class import ASSIGNMENT, CLASS, FULL, NOTEBOOK, OURS, PREFIX, files, solutions
-from autograde.findings import CODES
 from autograde.grading import course_config
 from autograde.intake import read_release, take_in
 from autograde.layout import Course, CourseError
 from autograde.marks import ClassMarks, Column, Mark, StudentMarks
 from autograde.sandbox import Availability
 from coursekit.exercises import exercise
+from coursekit.mending.findings import CODES
 from tests.autograde.madebook import enter
 
 each = pytest.mark.parametrize("made", CLASS, ids=[made.name for made in CLASS])
