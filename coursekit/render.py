@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 
 from coursekit.exercises.spec import CheckResult, Exercise, TestResult
 
-__all__ = ["hints_html", "hints_text", "points_text", "result_html", "result_text"]
+__all__ = ["CHECK_MIME", "hints_html", "hints_text", "points_text", "result_bundle", "result_html", "result_text"]
+
+CHECK_MIME = "application/vnd.coursekit.check+json"
 
 _MARKS = {"passed": "✓ passed", "wrong": "✗ wrong", "raised": "! raised", "not attempted": "– not attempted"}
 _COLOURS = {"passed": "#00694a", "wrong": "#a33a00", "raised": "#8a1c6b", "not attempted": "#555"}
@@ -67,6 +70,11 @@ def result_html(result: CheckResult) -> str:
         f"<p><b>{escape(_headline(result))}</b></p>"
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{notes}"
     )
+
+
+def result_bundle(result: CheckResult) -> dict[str, Any]:
+    """A check's result in all its forms, by MIME type: what a check displays, in a notebook and when judged."""
+    return {"text/html": result_html(result), "text/plain": result_text(result), CHECK_MIME: result.to_json()}
 
 
 def _row(test: TestResult) -> str:
