@@ -172,7 +172,7 @@ def _place(notebook: NotebookNode, wanted: Mapping[int, Judged], mode: Mode, war
     if warm and pod is None:
         pod = shared_pod(mode, course, (*PRELOAD, *_modules(course)))
     needs_torch = any(word in cell.source for cell in notebook.cells for word in ("torch", "coursekit"))
-    return _Place(course, pod if warm else None, ("numpy", "torch") if needs_torch else ())
+    return _Place(course, pod if warm else None, ("numpy", "torch") if needs_torch else ("numpy",))
 
 
 def _modules(course: Path | None) -> list[str]:

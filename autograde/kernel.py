@@ -76,7 +76,7 @@ class Kernel:
         *,
         course: Path | None = None,
         pod: Pod | None = None,
-        modules: tuple[str, ...] = (),
+        modules: tuple[str, ...] = ("numpy",),
     ) -> None:
         self.limits, self._run = limits, run
         self.usage = Usage()

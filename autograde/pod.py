@@ -31,6 +31,7 @@ from typing import Any
 from autograde.limits import Limits
 from autograde.rundir import PASSWD, RunDirectory
 from autograde.sandbox import COURSE, Mode, Mount, command, environment, limited, nobody, warm_command
+from autograde.withhold import withheld_build
 
 __all__ = ["Pod", "PodError", "Process", "Usage", "close_pods", "shared_pod", "start_cold"]
 
@@ -101,10 +102,10 @@ class Process:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.popen.pid, signal.SIGKILL)
             self.popen.wait()
-            return
-        self._signal(signal.SIGKILL)
-        assert self.pidfd is not None
-        select.select([self.pidfd], [], [], REAP_SECONDS)
+        else:
+            self._signal(signal.SIGKILL)
+        if self.pidfd is not None:
+            select.select([self.pidfd], [], [], REAP_SECONDS)
 
     def close(self) -> Usage:
         """Kills it, frees what it held, and says what it took."""
@@ -141,9 +142,13 @@ class _Ends:
         try:
             control.sendmsg([json.dumps(message).encode()], [rights])
         finally:
-            self.theirs.close()
-            for descriptor in self.handed[1:]:
-                os.close(descriptor)
+            self._forget()
+
+    def _forget(self) -> None:
+        """Closes the inner ends, which are somebody else's now."""
+        self.theirs.close()
+        while self.handed[1:]:
+            os.close(self.handed.pop())
 
     def greeted(self, seconds: float) -> int:
         """Waits for the first word; the process's pid on this machine, as the system itself states it.
@@ -172,24 +177,26 @@ class _Ends:
         return int(pid)
 
     def close(self) -> None:
-        """Closes our ends."""
+        """Closes all that is open."""
+        self._forget()
         self.ours.close()
         os.close(self.out)
         os.close(self.err)
 
 
 def _arguments(control: int, kind: str, modules: Sequence[str]) -> list[str]:
-    return ["-m", "autograde.inside", str(control), kind, ",".join(modules)]
+    return ["-P", "-m", "autograde.inside", str(control), kind, ",".join(modules)]
 
 
 def _course(course: Path | None) -> list[Mount]:
-    return [] if course is None else [Mount(course, f"{COURSE}/coursekit")]
+    """The build of coursekit that the sandbox shows; by default one without tests but with every function."""
+    return [Mount(course or withheld_build(frozenset()), f"{COURSE}/coursekit")]
 
 
 class Pod:
     """A warm process in a sandbox, ready to fork.
 
-    Args:   course: the withheld build of coursekit, or None for none. modules: what to import once.
+    Args:   course: the withheld build of coursekit. modules: what to import once.
     Raises: PodError if it does not come up, or may not make namespaces.
     """
 

@@ -16,6 +16,7 @@ from typing import Any
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
+from traitlets import Type
 from traitlets.config import Config
 
 from autograde.inside.wire import Channel
@@ -144,6 +145,9 @@ class _Hook(DisplayHook):
 class Shell(InteractiveShell):
     """IPython's shell without terminal, history or colours."""
 
+    display_pub_class = Type(_Publisher)
+    displayhook_class = Type(_Hook)
+
     def _showtraceback(self, etype: Any, evalue: Any, stb: Any) -> None:
         name = getattr(etype, "__name__", str(etype))
         lines = stb if isinstance(stb, list) else str(stb).splitlines()
@@ -163,7 +167,5 @@ def make_shell() -> Shell:
     config.InteractiveShell.colors = "nocolor"
     config.InteractiveShell.autoindent = False
     config.InteractiveShell.xmode = "Context"
-    config.InteractiveShell.display_pub_class = _Publisher
-    config.InteractiveShell.displayhook_class = _Hook
     shell: Shell = Shell.instance(config=config, parent=None)
     return shell
