@@ -263,6 +263,8 @@ class _Session:
             judged, self._kernel, source=source, limits=self.limits, wall_seconds=remaining
         )
         cell.outputs = verdict.outputs
+        if verdict.result is not None and any(test.got == "ReferenceWithheld" for test in verdict.result.tests):
+            self.flags.append(Flag("withheld", "calls the course's own function", index, judged.exercise.name))
         self._number(cell)
         if not self._kernel.alive:
             self._drop()

@@ -112,6 +112,8 @@ def _signs(node: ast.AST) -> list[tuple[str, str]]:
     if isinstance(node, ast.Import | ast.ImportFrom):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
         names = [] if isinstance(node, ast.Import) else [alias.name for alias in node.names]
+        if any(name.startswith("coursekit.exercises") for name in modules):
+            return [("coursekit.exercises", "looks for the grading code")]
         tops = {name.split(".")[0] for name in modules}
         return [(name, MODULES[name]) for name in sorted(tops & MODULES.keys())] + [
             (name, NAMES[name]) for name in names if name in NAMES and name not in ("stack", "register", "modules")
