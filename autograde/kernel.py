@@ -1,60 +1,46 @@
-"""One Python kernel in the sandbox, reached over Unix sockets in a run directory of its own.
+"""One student's Python, asked to run cells and to call functions; timed, counted and ended from outside.
 
-How a kernel starts is in `Kernel._launch` alone: a kernel forked off a warm process takes the place of `Popen` there.
+Nothing it sends is believed further than that it is an output of its own cells or an answer of its own functions.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
-import signal
-import subprocess
+import select
 import sys
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import psutil
-import zmq
-from jupyter_client.blocking.client import BlockingKernelClient
 from nbformat.notebooknode import NotebookNode
 
+from autograde.inside.wire import HEADER, JSON_BYTES, PAYLOAD_BYTES, frame
 from autograde.limits import Limits
 from autograde.outputs import OutputBuffer
-from autograde.rundir import CONNECTION, SOCKETS, RunDirectory
-from autograde.sandbox import ENVIRONMENT, Mode, command, environment
+from autograde.pod import Pod, PodError, Process, Usage, start_cold
+from autograde.rundir import RunDirectory
+from autograde.sandbox import ENVIRONMENT, Mode
 
-__all__ = ["CellRun", "Kernel", "KernelStartError", "Status"]
+__all__ = ["CallRun", "CellRun", "Kernel", "KernelStartError", "Status"]
 
 Status = Literal["ok", "error", "timeout", "flood", "died"]
-MESSAGE_BYTES = 64 * 1024 * 1024  # a longer one ends the connection, and that the cell
-OUTPUT_SECONDS = 5.0  # how long after a cell's reply the end of its output is waited for
-CHANNELS = ("shell_port", "iopub_port", "stdin_port", "hb_port", "control_port")
-PRELUDE = """\
-import random as _r, sys as _s
-_r.seed({seed})
-try:
-    import numpy as _n
-    _n.random.seed({seed} % 2**32)
-    del _n
-except ImportError:
-    pass
-_s.path.append("")
-del _r, _s
-"""
+READ_BYTES = 1 << 18
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
 class KernelStartError(RuntimeError):
-    """The kernel did not come up; the harness or the machine is at fault, not the submission."""
+    """The process did not come up; the harness or the machine is at fault, not the submission."""
 
 
 @dataclass(frozen=True)
 class CellRun:
-    """What came of one cell: `timeout` and `flood` were stopped by us, `died` ended its kernel."""
+    """What came of one cell: `timeout` and `flood` were stopped by us, `died` ended its process."""
 
     status: Status
     seconds: float
@@ -62,29 +48,55 @@ class CellRun:
     kernel_alive: bool = True
 
 
-class Kernel:
-    """A running kernel; use it as a context manager, or call `close`.
+@dataclass(frozen=True)
+class CallRun:
+    """What came of one call: its answer if the status is "ok"."""
 
-    Args:   run: its directory. mode: how it is shut in, see `sandbox.available`. seed: of Python's and numpy's
-            random numbers.
+    status: Status
+    seconds: float
+    answer: dict[str, Any] = field(default_factory=dict)
+    payload: bytes = b""
+
+
+class Kernel:
+    """A running process; use it as a context manager, or call `close`.
+
+    Args:   run: its directory; one that lies in the pod's `jobs` if there is a pod. mode: how it is shut in, see
+            `sandbox.available`. seed: of Python's, numpy's and torch's random numbers. course: the withheld build of
+            coursekit for a cold start. pod: a warm process to fork from. modules: what a cold one imports first.
     Raises: KernelStartError if it does not answer within `limits.start_seconds`.
     """
 
-    def __init__(self, run: RunDirectory, mode: Mode, limits: Limits, seed: int = 0) -> None:
-        self.limits = limits
-        self._run = run
-        self._mode = mode
-        self._context = zmq.Context()
-        self._context.setsockopt(zmq.MAXMSGSIZE, MESSAGE_BYTES)
-        self._context.setsockopt(zmq.LINGER, 0)
-        self._client = BlockingKernelClient(context=self._context)
+    def __init__(
+        self,
+        run: RunDirectory,
+        mode: Mode,
+        limits: Limits,
+        seed: int = 0,
+        *,
+        course: Path | None = None,
+        pod: Pod | None = None,
+        modules: tuple[str, ...] = ("numpy",),
+    ) -> None:
+        self.limits, self._run = limits, run
+        self.usage = Usage()
+        self.odd_frames = 0
+        self._number = 0
+        self._received = bytearray()
+        self._broken = False
+        self._closed = False
         try:
-            self._process = self._launch(seed)
-            self._connect()
-            self.execute(PRELUDE.format(seed=seed), limits.start_seconds)
-        except BaseException:
-            self.close()
-            raise
+            if pod is not None:
+                self.process: Process = pod.start(run, limits, seed)
+            else:
+                self.process = start_cold(mode, course, run, limits, seed, modules)
+        except PodError as error:
+            raise KernelStartError(str(error)) from error
+        self.process.channel.setblocking(False)
+        self._decoders = {
+            descriptor: codecs.getincrementaldecoder("utf-8")("replace")
+            for descriptor in (self.process.out, self.process.err)
+        }
 
     def __enter__(self) -> Kernel:
         return self
@@ -92,211 +104,244 @@ class Kernel:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _launch(self, seed: int) -> subprocess.Popen[bytes]:
-        shared = {
-            "transport": "ipc",
-            "key": uuid.uuid4().hex,
-            "signature_scheme": "hmac-sha256",
-            "kernel_name": "",
-        }
-        ports = {channel: number for number, channel in enumerate(CHANNELS, start=1)}
-        outside = {**shared, **ports, "ip": str(self._run.sockets / "k")}
-        inside = outside if self._mode == "none" else {**outside, "ip": f"{SOCKETS}/k"}
-        connection = self._run.path / "connection.json"
-        connection.write_text(json.dumps(inside), encoding="utf-8")
-        self._client.load_connection_info(cast(Any, outside))
-        seen = str(connection) if self._mode == "none" else CONNECTION
-        arguments = ["-m", "ipykernel_launcher", "-f", seen, "--HistoryManager.enabled=False"]
-        arguments += ["--InteractiveShellApp.ignore_cwd=True", "--InteractiveShell.cache_size=0"]
-        mounts = [] if self._mode == "none" else self._run.mounts()
-        with open(self._run.path / "log", "ab") as log:
-            return subprocess.Popen(
-                command(self._mode, self.limits, mounts, arguments),
-                env=environment(self._mode, seed),
-                cwd=self._run.work if self._mode == "none" else None,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def _connect(self) -> None:
-        """Waits until the kernel answers on its shell and is heard on its output socket."""
-        self._client.start_channels(stdin=False, hb=False)
-        self._monitor = self._client.iopub_channel.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        deadline = time.monotonic() + self.limits.start_seconds
-        answered = heard = False
-        while not (answered and heard):
-            if not self.alive or time.monotonic() > deadline:
-                raise KernelStartError(f"the kernel did not start: {self._last_words()}")
-            self._client.kernel_info()
-            for channel, _ in self._messages(0.25):
-                answered = answered or channel == "shell"
-                heard = heard or channel == "iopub"
-        if self._mode == "root":
-            self._run.sockets.chmod(0o755)  # from now on the student's user id can put nothing there
-
-    def _last_words(self) -> str:
-        with contextlib.suppress(OSError):
-            lines = (self._run.path / "log").read_text(errors="replace").strip().splitlines()
-            return lines[-1][:500] if lines else "it said nothing"
-        return "it left no log"
-
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
-        return self._process.poll() is None
+        """Whether the process runs and can be spoken to."""
+        return not self._closed and not self._broken and self.process.alive
 
     def execute(self, source: str, seconds: float, wall_seconds: float | None = None) -> CellRun:
         """Runs a cell and waits for its end.
 
-        Args:    seconds: of processor time, then the cell is interrupted, and the kernel killed if that does not help.
+        Args:    seconds: of processor time, then the cell is interrupted, and the process killed if that does not help.
                  wall_seconds: of wall time, the same.
         Returns: a CellRun. It never raises for what the cell did.
         """
         start = time.monotonic()
-        clock = _Clock(self._process.pid, seconds, seconds if wall_seconds is None else wall_seconds)
         buffer = OutputBuffer(self.limits.output_bytes, self._machine_paths())
-        run = _Execution(self._client.execute(source, allow_stdin=False), buffer)
-        status = self._wait(run, clock)
-        if status in ("timeout", "flood"):
-            self._interrupt()
-            grace = self.limits.grace_seconds
-            ended = self._wait(run, _Clock(self._process.pid, grace, grace), stopping=True)
-            if ended not in ("ok", "error"):
-                self._kill()
-        return CellRun(status, time.monotonic() - start, run.buffer.nodes(), self.alive)
+        status, answer, _ = self._ask({"op": "cell", "source": source}, b"", seconds, wall_seconds, buffer)
+        if status == "ok" and answer.get("outcome") != "ok":
+            status = "error"
+        return CellRun(status, time.monotonic() - start, buffer.nodes(), self.alive)
 
-    def _machine_paths(self) -> dict[str, str]:
+    def call(
+        self, message: dict[str, Any], payload: bytes, seconds: float, wall_seconds: float | None = None
+    ) -> CallRun:
+        """Has a function called; what it prints is thrown away."""
+        start = time.monotonic()
+        status, answer, data = self._ask(message, payload, seconds, wall_seconds, None)
+        return CallRun(status, time.monotonic() - start, answer, data)
+
+    def _ask(
+        self,
+        message: dict[str, Any],
+        payload: bytes,
+        seconds: float,
+        wall_seconds: float | None,
+        buffer: OutputBuffer | None,
+    ) -> tuple[Status, dict[str, Any], bytes]:
+        self._number += 1
+        try:
+            data = frame({**message, "id": self._number}, payload)
+        except ValueError:  # a cell of megabytes
+            return "flood", {}, b""
+        exchange = _Exchange(self._number, data, buffer)
+        status = self._wait(exchange, _Clock(self.process.pid, seconds, wall_seconds or seconds))
+        if status in ("timeout", "flood"):
+            if not self._broken:
+                self.process.interrupt()
+                grace = self.limits.grace_seconds
+                stopped = self._wait(exchange, _Clock(self.process.pid, grace, grace), stopping=True)
+            if self._broken or stopped not in ("ok", "error"):
+                self._end()
+        elif status == "died":
+            self._end()
+        return status, exchange.answer, exchange.payload
+
+    def _end(self) -> None:
+        self._broken = True
+        self.process.kill()
+
+    def _wait(self, exchange: _Exchange, clock: _Clock, stopping: bool = False) -> Status:
+        """Takes what comes until the answer has come."""
+        process = self.process
+        poller = select.poll()
+        for descriptor in (process.out, process.err, *([process.pidfd] if process.pidfd is not None else [])):
+            poller.register(descriptor, select.POLLIN)
+        channel = process.channel.fileno()
+        while True:
+            self._parse(exchange)
+            if self._broken:
+                return "flood"
+            if exchange.answered:
+                self._drain(exchange)
+                return "ok"
+            if exchange.received_bytes > self.limits.flood_bytes and not stopping:
+                return "flood"
+            if clock.is_over():
+                return "timeout"
+            poller.register(channel, select.POLLIN | (select.POLLOUT if exchange.outgoing else 0))
+            ready = poller.poll(clock.next_look_ms())
+            ended = False
+            for descriptor, _ in ready:
+                if descriptor == channel:
+                    ended = not self._exchange_bytes(exchange) or ended
+                elif descriptor == process.pidfd:
+                    ended = not select.select([channel], [], [], 0)[0] or ended
+                elif not self._read_pipe(descriptor, exchange):
+                    poller.unregister(descriptor)
+            if ended:
+                self._parse(exchange)
+                self._drain(exchange)
+                return "ok" if exchange.answered and not self._broken else "died"
+
+    def _exchange_bytes(self, exchange: _Exchange) -> bool:
+        """Sends and receives what can be at once; whether the connection still stands."""
+        with contextlib.suppress(BlockingIOError, InterruptedError):
+            try:
+                data = self.process.channel.recv(READ_BYTES)
+                if not data:
+                    return False
+                self._received += data
+                return True
+            except (ConnectionError, OSError) as error:
+                if not isinstance(error, BlockingIOError | InterruptedError):
+                    return False
+        if exchange.outgoing:
+            try:
+                sent = self.process.channel.send(exchange.outgoing[:READ_BYTES])
+                exchange.outgoing = exchange.outgoing[sent:]
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError:
+                return False
+        return True
+
+    def _parse(self, exchange: _Exchange) -> None:
+        """Takes whole frames off what was received."""
+        while len(self._received) >= HEADER.size and not self._broken:
+            n_text, n_payload = HEADER.unpack_from(self._received)
+            if n_text > JSON_BYTES or n_payload > PAYLOAD_BYTES:
+                self._broken = True  # no frame of ours
+                return
+            size = HEADER.size + n_text + n_payload
+            if len(self._received) < size:
+                return
+            text = bytes(self._received[HEADER.size : HEADER.size + n_text])
+            payload = bytes(self._received[HEADER.size + n_text : size])
+            del self._received[:size]
+            try:
+                message = json.loads(text)
+            except (ValueError, RecursionError, MemoryError):
+                message = None
+            if not isinstance(message, dict) or not exchange.take(message, payload, size):
+                self.odd_frames += 1
+
+    def _read_pipe(self, descriptor: int, exchange: _Exchange) -> bool:
+        """Takes what was written past sys.stdout, by C code or by programs that were started; False at its end."""
+        try:
+            data = os.read(descriptor, READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return True
+        except OSError:
+            return False
+        if data:
+            name = "stdout" if descriptor == self.process.out else "stderr"
+            exchange.add("stream", {"name": name, "text": self._decoders[descriptor].decode(data)}, len(data))
+        return bool(data)
+
+    def _drain(self, exchange: _Exchange) -> None:
+        for descriptor in (self.process.out, self.process.err):
+            for _ in range(64):
+                before = exchange.received_bytes
+                if not self._read_pipe(descriptor, exchange) or exchange.received_bytes == before:
+                    break
+
+    def _machine_paths(self) -> Mapping[str, str]:
         """What a traceback would tell of this machine, and what it says instead."""
         return {
             str(self._run.path): "~",
             str(Path(sys.prefix)): ENVIRONMENT,
             str(Path(sys.base_prefix)): "/usr",
+            str(Path(__file__).resolve().parents[1]): "/opt/course",
         }
 
-    def _wait(self, run: _Execution, clock: _Clock, stopping: bool = False) -> Status:
-        """Takes messages until the cell has ended, its reply and its last output received."""
-        while not (run.reply and run.idle):
-            now = time.monotonic()
-            if not self.alive:
-                return "died"
-            if self._cut_off() or self._run.is_misused():
-                return "flood"  # a message was too long, or files were put where only sockets belong
-            if run.reply and now > run.replied + OUTPUT_SECONDS:
-                return "flood"  # more came than the connection holds
-            if run.received_bytes > self.limits.flood_bytes and not stopping:
-                return "flood"
-            if not run.reply and clock.is_over():
-                return "timeout"
-            for channel, frames in self._messages(0.25):
-                self._take(run, channel, frames)
-        return "ok" if run.reply == "ok" else "error"
-
-    def _cut_off(self) -> bool:
-        """Whether the kernel lives but its output no longer arrives."""
-        if not self._monitor.poll(0):
-            return False
-        for _ in range(10):
-            if not self.alive:
-                return False
-            time.sleep(0.1)
-        return True
-
-    def _messages(self, seconds: float) -> Iterator[tuple[str, list[bytes]]]:
-        sockets = {
-            self._client.shell_channel.socket: "shell",
-            self._client.iopub_channel.socket: "iopub",
-        }
-        poller = zmq.Poller()
-        for socket in sockets:
-            poller.register(socket, zmq.POLLIN)
-        for socket, _ in poller.poll(int(seconds * 1000)):
-            yield sockets[socket], socket.recv_multipart()
-
-    def _take(self, run: _Execution, channel: str, frames: list[bytes]) -> None:
-        size = sum(map(len, frames))
-        if channel == "iopub":
-            run.received_bytes += size
-            if size > self.limits.output_bytes:
-                run.buffer.truncated = True
-                return
-        try:
-            _, body = self._client.session.feed_identities(frames)
-            message: dict[str, Any] = self._client.session.deserialize(body)
-            run.take(channel, message, size)
-        except Exception:  # whatever the student's process sent in place of a message, it is no message
-            return
-
-    def _interrupt(self) -> None:
-        message = self._client.session.msg("interrupt_request", {})
-        self._client.control_channel.send(message)
-
-    def _kill(self) -> None:
-        process = getattr(self, "_process", None)
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-    def close(self) -> None:
-        """Kills the kernel and everything it started."""
-        self._kill()
-        with contextlib.suppress(Exception):
-            self._client.iopub_channel.socket.disable_monitor()
-            self._client.stop_channels()
-        self._context.destroy(linger=0)
-        self._run.clear()
+    def close(self) -> Usage:
+        """Kills the process and everything it started; what it took."""
+        if not self._closed:
+            self._closed = True
+            self.usage = self.process.close()
+        return self.usage
 
 
 class _Clock:
-    """Tells when a cell has used up its time.
+    """Tells when time is up.
 
-    Args: pid: of the kernel's first process. seconds: of processor time, of all its processes together.
-          wall_seconds: whatever it was doing.
+    Args: pid: of the process. seconds: of processor time, with all its children. wall_seconds: whatever it was doing.
     """
 
     def __init__(self, pid: int, seconds: float, wall_seconds: float) -> None:
         self._pid, self._start = pid, time.monotonic()
         self._wall_seconds, self._seconds = wall_seconds, min(seconds, wall_seconds)
-        self._used = self._processor_seconds() if self._seconds < wall_seconds else 0.0
+        self._used = _own_seconds(pid) if self._seconds < wall_seconds else 0.0
 
     def is_over(self) -> bool:
         """Whether the time is up; processor time is looked at only when as much wall time has passed."""
         wall = time.monotonic() - self._start
         if wall <= self._seconds:
             return False
-        return wall > self._wall_seconds or self._processor_seconds() - self._used > self._seconds
+        return wall > self._wall_seconds or _all_seconds(self._pid) - self._used > self._seconds
 
-    def _processor_seconds(self) -> float:
-        total = 0.0
-        with contextlib.suppress(psutil.Error):
-            first = psutil.Process(self._pid)
-            for process in (first, *first.children(recursive=True)):
-                with contextlib.suppress(psutil.Error):
-                    times = process.cpu_times()
-                    total += times.user + times.system + times.children_user + times.children_system
-        return total
+    def next_look_ms(self) -> int:
+        """How long nothing can be over."""
+        wall = time.monotonic() - self._start
+        return 1 + int(1000 * max(self._seconds - wall, min(0.25, max(0.0, self._wall_seconds - wall))))
 
 
-@dataclass
-class _Execution:
-    """A cell on its way."""
+def _own_seconds(pid: int) -> float:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / CLOCK_TICKS
 
-    message_id: str
-    buffer: OutputBuffer
-    reply: str = ""
-    replied: float = 0.0
-    idle: bool = False
-    received_bytes: int = 0
 
-    def take(self, channel: str, message: dict[str, Any], size: int) -> None:
-        if message["parent_header"].get("msg_id") != self.message_id:
-            return
-        kind, content = message["header"]["msg_type"], message["content"]
-        if channel == "shell":
-            self.reply, self.replied = str(content.get("status", "error")), time.monotonic()
-        elif kind == "status":
-            self.idle = self.idle or content.get("execution_state") == "idle"
-        else:
+def _all_seconds(pid: int) -> float:
+    total = 0.0
+    with contextlib.suppress(psutil.Error):
+        first = psutil.Process(pid)
+        for process in (first, *first.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+class _Exchange:
+    """One request on its way, and what came back for it."""
+
+    def __init__(self, number: int, outgoing: bytes, buffer: OutputBuffer | None) -> None:
+        self.number, self.outgoing, self.buffer = number, memoryview(outgoing), buffer
+        self.answered = False
+        self.answer: dict[str, Any] = {}
+        self.payload = b""
+        self.received_bytes = 0
+
+    def take(self, message: dict[str, Any], payload: bytes, size: int) -> bool:
+        """Takes a frame; False if it is none that is waited for."""
+        kind = message.get("type")
+        if kind == "reply":
+            if message.get("id") != self.number or self.answered:
+                return False
+            self.answered, self.answer, self.payload = True, message, payload
+            return True
+        if not isinstance(kind, str) or payload:
+            return False
+        self.add(kind, message, size)
+        return True
+
+    def add(self, kind: str, content: Mapping[str, Any], size: int) -> None:
+        """Takes an output."""
+        self.received_bytes += size
+        if self.buffer is not None:
             self.buffer.add(kind, content, size)

@@ -18,10 +18,12 @@ class Limits:
         cell_seconds: processor time of one cell, after which it is interrupted.
         patience: how many times as much wall time it may take, so that a mark does not depend on how busy the
             machine is.
+        call_seconds: processor time of one call of a student's function by a test; all calls for one exercise together
+            have `cell_seconds`.
         notebook_seconds: wall time of all cells together; what is left then does not run.
-        start_seconds: how long a kernel may take to answer for the first time.
-        grace_seconds: how long an interrupted cell may take to stop before its kernel is killed.
-        restarts: how often a kernel that died is started again.
+        start_seconds: how long a process may take to answer for the first time.
+        grace_seconds: how long an interrupted cell may take to stop before its process is killed.
+        restarts: how often a process that died is started again.
         output_bytes: how much output of one cell is kept; the rest is cut off, and said to be.
         flood_bytes: how much output one cell may send at all before it is stopped.
         memory_bytes: private writable memory of one process (RLIMIT_DATA; torch needs 0.75 GB of it to start).
@@ -32,6 +34,7 @@ class Limits:
 
     cell_seconds: float = 20.0
     patience: float = 3.0
+    call_seconds: float = 10.0
     notebook_seconds: float = 180.0
     start_seconds: float = 60.0
     grace_seconds: float = 3.0

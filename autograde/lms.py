@@ -145,8 +145,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _main(args: argparse.Namespace) -> int:
+    from autograde.collect import collect
     from autograde.grading import course_config
-    from autograde.marks import collect
     from autograde.marks_csv import write_marks
 
     root = (args.root or Course.here().root).resolve()

@@ -4,10 +4,8 @@ Student code sees a read-only system, the Python environment, `coursekit`, copie
 private home and /tmp that vanish with it. It sees no network, no other process, and nothing of the repository: no
 lessons, solutions, submissions or gradebook.
 
-The place of the judge. For now the hidden tests run in the student's own kernel, so `judge_mounts` makes
-`autograde.hidden` importable inside the sandbox. That keeps everybody else's files and the gradebook safe, but code
-that sets out to read or to fake the tests in its own kernel can. When the judge is a process of its own,
-`judge_mounts` returns nothing, and nothing else in this module changes.
+What she sees of `coursekit` is the build that `autograde.withhold` makes, and of `autograde` only `inside`, the part
+that runs her cells. Tests, references and known mistakes are not in the sandbox at all: the judge is outside.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from typing import Literal
 
 from autograde.limits import Limits
 
-__all__ = ["Availability", "Mode", "Mount", "available", "command", "environment", "judge_mounts"]
+__all__ = ["Availability", "Mode", "Mount", "available", "command", "environment", "warm_command"]
 
 Mode = Literal["user", "root", "none"]
 
@@ -67,13 +65,6 @@ class Mount:
     source: Path
     target: str
     writable: bool = False
-
-
-def judge_mounts() -> tuple[Mount, ...]:
-    """The hidden tests, as long as they run in the student's kernel; see the module's docstring."""
-    package = Path(__file__).resolve().parent
-    wanted = [name for name in ("__init__.py", "hidden") if (package / name).exists()]
-    return tuple(Mount(package / name, f"{COURSE}/autograde/{name}") for name in wanted)
 
 
 @functools.lru_cache(maxsize=1)
@@ -129,6 +120,39 @@ def command(mode: Mode, limits: Limits, mounts: Sequence[Mount], arguments: Sequ
     return [shutil.which("bwrap") or "bwrap", *walls, *inside]
 
 
+def warm_command(mode: Mode, limits: Limits, mounts: Sequence[Mount], arguments: Sequence[str]) -> list[str]:
+    """The command of a process inside the walls that forks others into narrower ones of their own.
+
+    It runs no student code, and keeps the rights it needs to make namespaces and to change to a student's user id.
+    Its children keep none of them (`autograde.inside.jail`).
+    """
+    kept = ["SYS_ADMIN", "NET_ADMIN", *(["SETUID", "SETGID", "KILL"] if mode == "root" else [])]
+    # With `--disable-userns` bwrap would own the namespaces itself and we could make no others in them; a system call
+    # filter keeps students from user namespaces instead.
+    namespaces = [flag for flag in _namespaces(mode) if flag != "--disable-userns"]
+    rights = [word for name in kept for word in ("--cap-add", f"CAP_{name}")]
+    walls = [*namespaces, *rights, *_file_system(limits, mounts), "--"]
+    return [shutil.which("bwrap") or "bwrap", *walls, _inside(Path(sys.executable)), *arguments]
+
+
+def limited(limits: Limits) -> dict[str, int]:
+    """Resource limits of one submission, by prlimit's names."""
+    return {
+        "nproc": limits.processes,
+        "data": limits.memory_bytes,
+        "fsize": limits.file_bytes,
+        "cpu": int(limits.notebook_seconds + limits.start_seconds),
+        "core": 0,
+        "nofile": 1024,
+        "memlock": 0,
+    }
+
+
+def nobody() -> int:
+    """A user id that is nobody's, since processes are counted per user id."""
+    return random.SystemRandom().randrange(200_000_000, 2_000_000_000)
+
+
 def _namespaces(mode: Mode) -> list[str]:
     flags = [
         "--die-with-parent",
@@ -149,20 +173,9 @@ def _namespaces(mode: Mode) -> list[str]:
 
 def _limited(mode: Mode, limits: Limits) -> list[str]:
     """What sets the limits, inside the namespaces so that processes are counted per submission."""
-    seconds = int(limits.notebook_seconds + limits.start_seconds)
-    wanted = {
-        "nproc": limits.processes,
-        "data": limits.memory_bytes,
-        "fsize": limits.file_bytes,
-        "cpu": seconds,
-        "core": 0,
-        "nofile": 1024,
-        "memlock": 0,
-    }
-    argv = ["prlimit", *(f"--{name}={value}" for name, value in wanted.items()), "--"]
+    argv = ["prlimit", *(f"--{name}={value}" for name, value in limited(limits).items()), "--"]
     if mode == "root":
-        # A number that is nobody's, since processes are counted per user id.
-        uid = random.SystemRandom().randrange(200_000_000, 2_000_000_000)
+        uid = nobody()
         argv += ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--inh-caps=-all", "--"]
     return argv
 
@@ -173,13 +186,29 @@ def _file_system(limits: Limits, mounts: Sequence[Mount]) -> list[str]:
         argv += ["--size", str(limits.scratch_bytes // size), "--perms", "1777", "--tmpfs", folder]
     argv += ["--perms", "1777", "--dir", WORK]
     made: set[str] = {"/", "/home", "/tmp", "/dev", "/proc", HOME, WORK}
-    for mount in (*_system_mounts(), *_course_mounts(), *judge_mounts(), *mounts):
+    for mount in (*_system_mounts(), *_course_mounts(), *mounts):
         argv += _parents(mount.target, made)
         argv += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
+    for folder in _hidden():
+        argv += ["--size", "4096", "--perms", "0555", "--tmpfs", folder]
     for link in ("bin", "sbin", "lib", "lib32", "lib64"):
         if os.path.islink(f"/{link}"):
             argv += ["--symlink", os.readlink(f"/{link}"), f"/{link}"]
     return argv
+
+
+def _hidden() -> Iterator[str]:
+    """Our own packages where they are installed in the Python environment, with all that is withheld: covered."""
+    for name in ("coursekit", "autograde"):
+        spec = importlib.util.find_spec(name)
+        folder = Path(spec.origin).resolve().parent if spec is not None and spec.origin else None
+        for prefix, seen in (
+            (sys.prefix, ENVIRONMENT),
+            (sys.base_prefix, str(Path(sys.base_prefix).resolve())),
+        ):
+            if folder is not None and folder.is_relative_to(Path(prefix).resolve()):
+                yield f"{seen}/{folder.relative_to(Path(prefix).resolve())}"
+                break
 
 
 def _parents(target: str, made: set[str]) -> Iterator[str]:
@@ -220,18 +249,18 @@ def _inside(executable: Path) -> str:
 
 
 def _course_mounts() -> Iterator[Mount]:
-    spec = importlib.util.find_spec("coursekit")
-    if spec is not None and spec.origin:
-        yield Mount(Path(spec.origin).resolve().parent, f"{COURSE}/coursekit")
+    package = Path(__file__).resolve().parent
+    for name in ("__init__.py", "inside"):
+        yield Mount(package / name, f"{COURSE}/autograde/{name}")
     data = os.environ.get("COURSEKIT_DATA")
     if data and os.path.isdir(data):
         yield Mount(Path(data).resolve(), "/opt/data")
 
 
 def environment(mode: Mode, seed: int = 0) -> dict[str, str]:
-    """All environment variables of a student's kernel; nothing of the caller's own is handed on.
+    """All environment variables of a student's process; nothing of the caller's own is handed on.
 
-    Args: seed: of Python's hashes; the kernel's first cell seeds `random` and `numpy.random` with it too.
+    Args: seed: of Python's hashes, which are the same for all: a process that was started before cannot change its own.
     """
     threads = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM", "TORCHINDUCTOR_COMPILE")
     variables = {f"{name}_NUM_THREADS": "1" for name in threads[:-1]} | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}

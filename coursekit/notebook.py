@@ -18,10 +18,9 @@ from coursekit.exercises import CheckResult, exercise
 from coursekit.exercises.collect import hidden_tests
 from coursekit.exercises.runner import run, source_of
 from coursekit.exercises.student import LocalStudent
+from coursekit.render import CHECK_MIME
 
 __all__ = ["CHECK_MIME", "Used", "check", "hint", "solution", "use"]
-
-CHECK_MIME = "application/vnd.coursekit.check+json"
 
 
 def _notebook_globals(frames_up: int) -> Mapping[str, Any]:
@@ -33,14 +32,18 @@ def _notebook_globals(frames_up: int) -> Mapping[str, Any]:
     return sys._getframe(frames_up + 1).f_globals
 
 
-def _display(html: str, text: str, extra: Mapping[str, Any] | None = None) -> None:
+def _display(html: str, text: str) -> None:
+    _display_bundle({"text/html": html, "text/plain": text})
+
+
+def _display_bundle(bundle: Mapping[str, Any]) -> None:
     """One output of several forms in a notebook; the text on stdout elsewhere."""
     if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
         from IPython.display import display
 
-        display({"text/html": html, "text/plain": text, **(extra or {})}, raw=True)
+        display(dict(bundle), raw=True)
     else:
-        print(text)
+        print(bundle["text/plain"])
 
 
 def _result(name: str, namespace: Mapping[str, Any], *, grading: bool) -> CheckResult:
@@ -67,12 +70,7 @@ def check(name: str, namespace: Mapping[str, Any] | None = None) -> Points:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         result = _result(name, _notebook_globals(1) if namespace is None else namespace, grading=True)
-    text = printed.getvalue()
-    _display(
-        render.result_html(result) + render.printed_html(text),
-        render.result_text(result) + render.printed_text(text),
-        {CHECK_MIME: result.to_json()},
-    )
+    _display_bundle(render.result_bundle(result, printed.getvalue()))
     return Points(result.points)
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 
 from coursekit.exercises.spec import CheckResult, Exercise, TestResult
 
 __all__ = [
+    "CHECK_MIME",
     "hints_html",
     "hints_text",
     "points_text",
     "printed_html",
     "printed_text",
+    "result_bundle",
     "result_html",
     "result_text",
 ]
 
+CHECK_MIME = "application/vnd.coursekit.check+json"
 PRINTED_CHARACTERS = 2_000
 
 _MARKS = {"passed": "✓ passed", "wrong": "✗ wrong", "raised": "! raised", "not attempted": "– not attempted"}
@@ -77,6 +81,18 @@ def result_html(result: CheckResult) -> str:
         f"<p><b>{escape(_headline(result))}</b></p>"
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{notes}"
     )
+
+
+def result_bundle(result: CheckResult, printed: str = "") -> dict[str, Any]:
+    """A check's result in all its forms, by MIME type: what a check displays, in a notebook and when judged.
+
+    Args: printed: what the student's function printed meanwhile.
+    """
+    return {
+        "text/html": result_html(result) + printed_html(printed),
+        "text/plain": result_text(result) + printed_text(printed),
+        CHECK_MIME: result.to_json(),
+    }
 
 
 def _row(test: TestResult) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import math
 import textwrap
@@ -128,14 +129,24 @@ def forbidden_names(exercise: Exercise, source: str | None) -> list[str]:
 
 def recognise(exercise: Exercise, student: Any) -> tuple[Mistake, ...]:
     """The first known mistake whose results on every probe equal the student's; empty if none does."""
-    probes = exercise.probes()
-    results = list(_results(getattr_or_none(student, exercise.name), probes))
-    for mistake in exercise.mistakes:
-        wrong = LocalStudent({exercise.name: mistake.wrong})
-        expected = _results(getattr_or_none(wrong, exercise.name), probes)
+    if not exercise.mistakes:
+        return ()
+    results = list(_results(getattr_or_none(student, exercise.name), exercise.probes()))
+    for mistake, expected in zip(
+        exercise.mistakes, _expected(exercise.name, exercise.mistakes, exercise.probes), strict=True
+    ):
         if all(same_result(a, b) for a, b in zip(results, expected, strict=True)):
             return (mistake,)
     return ()
+
+
+@functools.lru_cache(maxsize=64)
+def _expected(
+    name: str, mistakes: tuple[Mistake, ...], probes: Callable[[], list[tuple[Any, ...]]]
+) -> list[list[Any]]:
+    """What each mistake gives on each probe: worked out once, however many students are judged."""
+    students = [LocalStudent({name: mistake.wrong}) for mistake in mistakes]
+    return [list(_results(getattr_or_none(student, name), probes())) for student in students]
 
 
 def getattr_or_none(student: Any, name: str) -> Callable[..., Any] | None:

@@ -66,6 +66,8 @@ class Exercise:
                 mistakes: the known ones, the more specific first.
                 probes: makes the argument tuples on which a mistake is recognised by its results.
                 forbidden: names that must not appear in her code, with the reason.
+                withheld: other functions of coursekit that would give the answer away; like the reference, they are
+                not there while a notebook is graded.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Exercise:
     mistakes: tuple[Mistake, ...]
     probes: Callable[[], list[tuple[Any, ...]]]
     forbidden: Mapping[str, str] = field(default_factory=dict)
+    withheld: tuple[Callable[..., Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["InputChangedError", "LocalStudent", "NotAttemptedError", "StudentError", "TooSlowError"]
+__all__ = [
+    "InputChangedError",
+    "LocalStudent",
+    "NotAttemptedError",
+    "StudentError",
+    "TooSlowError",
+    "changed",
+]
 
 CALL_SECONDS = 10.0
 
@@ -77,10 +84,7 @@ def _call(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs
         raise StudentError(name, error) from error
     for position, (before, after) in enumerate(zip(args, given, strict=True), start=1):
         if isinstance(before, Tensor) and not _same_tensor(before, after):
-            raise InputChangedError(
-                f"{name} changed its argument number {position} in place; work on a new tensor "
-                "(methods that end in _ and assignments to slices change the tensor they are called on)"
-            )
+            raise changed(name, position)
     return result
 
 
@@ -101,6 +105,14 @@ def _time_limit(name: str, seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def changed(name: str, position: int) -> InputChangedError:
+    """The error for a function that changed its argument number `position` in place."""
+    return InputChangedError(
+        f"{name} changed its argument number {position} in place; work on a new tensor "
+        "(methods that end in _ and assignments to slices change the tensor they are called on)"
+    )
 
 
 def _copy(value: Any) -> Any:

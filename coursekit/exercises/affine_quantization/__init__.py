@@ -33,7 +33,7 @@ EXERCISES = (
             "The steps from lo to 0 are -lo / scale. Add them to qmin and round to an int. A range of width 0 only "
             "comes from a tensor of zeros: any positive scale will do.",
         ),
-        scales.AFFINE_QPARAMS, scales.qparams_probes, FORBIDDEN,
+        scales.AFFINE_QPARAMS, scales.qparams_probes, FORBIDDEN, (reference.affine_qparams_per_channel,),
     ),
     Exercise(
         "quantize", "01", 3, reference.quantize,
