@@ -32,7 +32,7 @@ from autograde.sandbox import available
 __all__ = ["add_parser", "compare", "hand_in", "run_demo"]
 
 CELL_SECONDS = 10.0
-FOLDERS = ("submitted", "intake", "autograded", "feedback", "receipts")
+FOLDERS = ("submitted", "intake", "autograded", "feedback", "receipts", "judgements")
 
 
 def run_demo(course: Course, *, walls: bool = True, made: Sequence[Made] = CLASS) -> list[Comparison]:

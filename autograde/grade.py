@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from autograde.layout import Course, CourseError
 from autograde.marks import ClassMarks, StudentMarks, collect
 from autograde.progress import Step, marks_table, quiet, watch
 
-__all__ = ["add_parser", "grade", "said"]
+__all__ = ["NEEDS_HUMAN", "add_options", "add_parser", "as_json", "chosen", "grade", "said"]
 
 NEEDS_HUMAN = 2
 
@@ -30,11 +30,12 @@ def grade(
     sandbox: bool = True,
     step: Step | None = None,
     config: Config | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> tuple[Outcome, ...]:
     """Grades what students handed in, into the gradebook.
 
     Args:    students: names, or patterns such as `demo-*`. force, sandbox: see `grade_assignment`. step: told of each
-             submission. config: nbgrader's; the course's own by default.
+             submission. config: nbgrader's; the course's own by default. settings: see `grade_assignment`.
     Returns: an Outcome per submission, each once.
     Raises:  CourseError, with nbgrader's words, if nothing could be graded for a name.
     """
@@ -54,6 +55,7 @@ def grade(
                 sandbox=sandbox,
                 progress=progress,
                 config=config,
+                settings=settings,
             )
         except NbGraderException as error:
             raise CourseError(str(error)) from error
@@ -76,6 +78,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="grade submissions into the gradebook",
         epilog=f"Exits with 0 if all was judged, {NEEDS_HUMAN} if something waits for a person, 1 after an error.",
     )
+    add_options(parser)
+    parser.set_defaults(run=_main)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what `grade` and `regrade` have in common."""
     parser.add_argument("assignment", metavar="ASSIGNMENT")
     parser.add_argument(
         "--student", nargs="+", action="extend", metavar="ID", help="only these; patterns like 'a*' work too"
@@ -84,9 +92,25 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--force", action="store_true", help="grade again what has not changed; manual marks stay"
     )
     parser.add_argument("--no-sandbox", action="store_true", help="run student code WITHOUT ANY PROTECTION")
+    parser.add_argument(
+        "--executor",
+        choices=("auto", "inline", "pool", "dask"),
+        help="judge in this process, in a pool of processes here (the default for a class), or on a Dask cluster",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes of the pool; one per core by default"
+    )
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of Dask, such as tcp://10.0.0.5:8786")
     parser.add_argument("--json", action="store_true", help="print the marks as JSON")
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
-    parser.set_defaults(run=_main)
+
+
+def chosen(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings of `c.Autograde` that were given on the command line; --scheduler alone means Dask."""
+    given = {name: getattr(args, name) for name in ("executor", "workers", "scheduler")}
+    if given["scheduler"] and not given["executor"]:
+        given["executor"] = "dask"
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _main(args: argparse.Namespace) -> int:
@@ -100,6 +124,7 @@ def _main(args: argparse.Namespace) -> int:
                 force=args.force,
                 sandbox=not args.no_sandbox,
                 step=step,
+                settings=chosen(args),
             )
         marks = _only(collect(root, args.assignment, course_config(root)), outcomes)
     waiting = any(student.needs_human for student in marks.students)
