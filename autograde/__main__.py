@@ -1,4 +1,4 @@
-"""The instructor's command line: `python -m autograde build | demo | grade | report`."""
+"""The instructor's command line: `python -m autograde build | demo | grade | regrade | report | verify`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from autograde.layout import CourseError
 
 # Each has a function add_parser(subparsers) that sets `run`, a function of the parsed arguments that returns
 # the exit code.
-MODULES = ("autograde.build", "autograde.demo", "autograde.grade", "autograde.report")
+MODULES = (
+    "autograde.build",
+    "autograde.demo",
+    "autograde.grade",
+    "autograde.regrade",
+    "autograde.report",
+    "autograde.verify",
+)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ from typing import Any
 
 from autograde.digests import digest, json_digest
 
-__all__ = ["START", "Chain", "Damage", "Line", "check_chain", "read_lines"]
+__all__ = ["START", "Chain", "Damage", "Line", "check_chain", "note_removal", "read_lines"]
 
 START = "0" * 64
 
@@ -121,6 +121,15 @@ class Chain:
                 raise
         self._take(record)
         return record
+
+
+def note_removal(folder: Path, student: str) -> None:
+    """Says in every assignment's chain that has marks of a student that she was taken out of the gradebook."""
+    for path in sorted(folder.glob("*.jsonl")):
+        chain = Chain(path)
+        latest = chain.latest(student)
+        if latest is not None and latest.get("kind") == "marks":
+            chain.append({"kind": "removed", "student": student})
 
 
 def check_chain(lines: list[Line]) -> list[Damage]:

@@ -234,7 +234,7 @@ class DaskExecutor:
 
         source = enumerate(jobs)
         numbers: dict[Any, int] = {}
-        running = as_completed()
+        running = as_completed(loop=self.client.loop)
         while True:
             while len(numbers) < 2 * self._slots() and (item := next(source, None)) is not None:
                 future = self.client.submit(run_job, item[1], pure=False, retries=ATTEMPTS - 1)

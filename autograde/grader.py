@@ -111,7 +111,7 @@ class Grader:
                 return graded
             self._prepare(graded)
         except Exception as error:  # her submission's, or the disk's: the others go on
-            _stop_if_full(error)
+            _stop_if_unwritable(error)
             graded.jobs.clear()
             graded.outcome = self._outcome(graded, "failed", f"{type(error).__name__}: {error}")
             self.converter.log.error("%s: %s", student, graded.outcome.error)
@@ -185,33 +185,30 @@ class Grader:
             try:
                 self.judgements.put(graded.student, self.assignment, name, judgement)
             except OSError as error:
-                _stop_if_full(error)
+                _stop_if_unwritable(error)
                 self.converter.log.warning("%s: the judgement could not be kept: %s", graded.student, error)
         return all(wanted in graded.judgements for wanted in graded.jobs)
 
     def finish(self, graded: Graded) -> Outcome:
         """Records a submission whose judgements are all there.
 
-        Raises: Stopped if the disk is full.
+        Raises: Stopped if the disk is full, or the gradebook cannot be written.
         """
         if graded.outcome is not None and graded.outcome.status == "skipped":
             return graded.outcome
         failures = [judged.failure for judged in graded.judgements.values() if judged.failure]
         error = graded.outcome.error if graded.outcome else "; ".join(failures) or None
-        try:
-            if error is None:
-                self._record(graded)
-                return self._outcome(graded, "graded")
-            self._record_failure(graded, error)
-        except Exception as problem:
-            _stop_if_full(problem)
-            error = error or f"{type(problem).__name__}: {problem}"
-            self.converter.log.error("%s: %s", graded.student, problem)
-            if not isinstance(problem, RecordError | OSError):
-                self._record_failure(graded, error)
-        return self._outcome(graded, "failed", error)
+        for attempt in (self._record, self._record_failure) if error is None else (self._record_failure,):
+            try:
+                attempt(graded, error)
+                break
+            except Exception as problem:
+                _stop_if_unwritable(problem)
+                error = error or f"{type(problem).__name__}: {problem}"
+                self.converter.log.error("%s: %s", graded.student, problem)
+        return self._outcome(graded, "failed" if error else "graded", error)
 
-    def _record(self, graded: Graded) -> None:
+    def _record(self, graded: Graded, _: str | None) -> None:
         executed = {
             name: nbformat.reads(judged.executed or "", as_version=4)
             for name, judged in graded.judgements.items()
@@ -232,7 +229,7 @@ class Grader:
             self.converter.set_permissions(self.assignment, graded.student)
         self.converter.run_post_convert_hook()
 
-    def _record_failure(self, graded: Graded, error: str) -> None:
+    def _record_failure(self, graded: Graded, error: str | None) -> None:
         """No mark without a judgement: 0 points, and a person is asked; the next run tries again."""
         self._publication(graded.student).withdraw()
         self.recorder.record(Entry(graded.student, None, {}, self._evidence(graded), error))
@@ -284,11 +281,11 @@ class Grader:
         return Outcome(graded.student, status, seconds, graded.intake, receipts, error, len(graded.jobs))
 
 
-def _stop_if_full(error: BaseException | None) -> None:
-    """A full disk is nobody's failure: the run stops, and goes on where it was when there is room."""
+def _stop_if_unwritable(error: BaseException | None) -> None:
+    """A full disk or a locked gradebook is no submission's failure: the run stops, and later goes on where it was."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Stopped("the disk is full: make room and run the same command again") from error
-        if "disk is full" in str(error):
-            raise Stopped("the gradebook's disk is full: make room and run the same command again") from error
+        if isinstance(error, RecordError):
+            raise Stopped(f"{error}; nothing is lost: run the same command again") from error
         error = error.__cause__

@@ -19,14 +19,14 @@ from typing import Any, TypeVar
 from nbformat.notebooknode import NotebookNode
 from nbgrader.api import Gradebook
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from autograde.chain import Chain
 from autograde.digests import canonical
 from autograde.steps import Submitted, run_steps
 
-__all__ = ["Entry", "OneGradebook", "RecordError", "Recorder", "locked"]
+__all__ = ["Entry", "OneGradebook", "RecordError", "Recorder", "described", "locked"]
 
 T = TypeVar("T")
 BUSY = ("locked", "busy", "deadlock", "could not serialize", "connection", "server closed", "terminat")
@@ -56,6 +56,24 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def patiently(work: Callable[[], T], patience_seconds: float) -> T:
+    """Does the work; again, after a growing pause, while the database is locked or away.
+
+    Raises: RecordError if that lasts longer than the patience, or the database fails otherwise.
+    """
+    deadline = time.monotonic() + patience_seconds
+    pause = 0.02
+    while True:
+        try:
+            return work()
+        except OperationalError as error:
+            busy = any(word in str(error.orig).lower() for word in BUSY)
+            if not busy or time.monotonic() + pause > deadline:
+                raise RecordError(f"the gradebook could not be written: {error.orig}") from error
+        time.sleep(pause)
+        pause = min(2 * pause, 1.0)
+
+
 class _HeldSession(Session):
     """A session in which nbgrader's many commits are one, while `held`."""
 
@@ -73,7 +91,7 @@ class OneGradebook(Gradebook):
     """
 
     def __init__(self, db_url: str, course_id: str, patience_seconds: float = 60.0) -> None:
-        super().__init__(db_url, course_id)
+        patiently(lambda: super(OneGradebook, self).__init__(db_url, course_id), patience_seconds)
         self.close()
         self.patience_seconds = patience_seconds
         if self.engine.dialect.name == "sqlite":
@@ -86,27 +104,18 @@ class OneGradebook(Gradebook):
         @event.listens_for(self.engine, "connect")
         def plain(connection: Any, _: Any) -> None:
             connection.isolation_level = None
+            connection.execute("PRAGMA busy_timeout = 0")  # `patiently` waits
 
         @event.listens_for(self.engine, "begin")
         def begin(connection: Any) -> None:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def transaction(self, work: Callable[[], T]) -> T:
-        """Does the work in one transaction; again, after a pause, while the database is locked or away.
+        """Does the work in one transaction, from the start again if another program was in the way.
 
-        Raises: RecordError if that does not help, or the database cannot be written; then nothing was.
+        Raises: RecordError if the database cannot be written; then nothing was.
         """
-        deadline = time.monotonic() + self.patience_seconds
-        pause = 0.05
-        while True:
-            try:
-                return self._once(work)
-            except DBAPIError as error:
-                busy = isinstance(error, OperationalError) and any(word in str(error.orig) for word in BUSY)
-                if not busy or time.monotonic() + pause > deadline:
-                    raise RecordError(f"the gradebook could not be written: {error.orig}") from error
-            time.sleep(pause)
-            pause = min(2 * pause, 5.0)
+        return patiently(lambda: self._once(work), self.patience_seconds)
 
     def _once(self, work: Callable[[], T]) -> T:
         session = self.db()
