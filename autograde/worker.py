@@ -5,11 +5,14 @@ Started as `python -m autograde.worker DESCRIPTOR`. When the process that starte
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import sys
 import threading
 from multiprocessing.connection import Connection
+
+import psutil
 
 from autograde.jobs import run_job
 
@@ -29,6 +32,7 @@ def main(descriptor: int) -> None:
         except (EOFError, OSError):
             inbox.put(None)
             if busy.is_set():  # nobody waits for this judgement any more
+                _kill_children()
                 os._exit(1)
 
     threading.Thread(target=read, daemon=True).start()
@@ -36,6 +40,13 @@ def main(descriptor: int) -> None:
         busy.set()
         connection.send_bytes(run_job(job))
         busy.clear()
+
+
+def _kill_children() -> None:
+    """Ends what this process started; a kernel without a sandbox would go on by itself."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            child.kill()
 
 
 if __name__ == "__main__":
