@@ -27,19 +27,19 @@ from autograde.verify import verify
 from tests.autograde.tinycourse import ASSIGNMENT, MINICHECK, answered
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FATAL = "def square(x):\n    import os, signal; os.kill(os.getppid(), signal.SIGKILL)"
+FATAL = "def square(x):\n    import os, signal; os.kill(os.getppid(), signal.SIGKILL); os._exit(0)"
 SLOW = "def square(x):\n    import time; time.sleep(1.5); return x * x"
 
 
 @pytest.fixture
 def job(release):
-    """Makes a job without walls: `job(square="...")`; its kernel's parent is the worker."""
+    """Makes a job: `job(square="...")`; without walls its kernel's parent is the worker."""
 
-    def make(**answers: str) -> Job:
+    def make(sandbox: bool = False, **answers: str) -> Job:
         source = nbformat.writes(answered(release, **answers))
         assets = {"minicheck.py": MINICHECK.encode()}
         code, environment = code_digest(), environment_digest()
-        return Job("k", source, assets, False, Limits(), 0, True, code, environment)
+        return Job("k", source, assets, sandbox, Limits(), 0, True, code, environment)
 
     return make
 
@@ -103,7 +103,7 @@ def test_an_asset_cannot_leave_its_folder(job):
     assert "outside" in (judgement.failure or "")
 
 
-def test_a_killed_worker_is_replaced_and_its_job_judged_by_another(job):
+def test_a_killed_worker_is_replaced_and_its_job_judged_by_another(job, walls):
     executor = PoolExecutor(1)
     killed = []
 
@@ -116,7 +116,7 @@ def test_a_killed_worker_is_replaced_and_its_job_judged_by_another(job):
 
     thread = threading.Thread(target=kill_the_first)
     thread.start()
-    done = dict(executor.run([job(square=SLOW).to_bytes(), job().to_bytes()]))
+    done = dict(executor.run([job(sandbox=True, square=SLOW).to_bytes(), job().to_bytes()]))
     thread.join()
     assert [points(done[0]), points(done[1])] == [["2.0", "2.0"]] * 2
     assert killed[0] != executor.pool[0].process.pid
@@ -175,7 +175,7 @@ def test_a_dask_worker_with_several_threads_is_refused():
         DaskExecutor(cluster.scheduler_address)
 
 
-def test_a_killed_dask_worker_loses_nothing(job):
+def test_a_killed_dask_worker_loses_nothing(job, walls):
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address=":0", memory_limit=0
@@ -189,7 +189,7 @@ def test_a_killed_dask_worker_loses_nothing(job):
 
         thread = threading.Thread(target=kill_one)
         thread.start()
-        done = dict(executor.run([job(square=SLOW).to_bytes()] * 3))
+        done = dict(executor.run([job(sandbox=True, square=SLOW).to_bytes()] * 3))
         thread.join()
         executor.close()
     assert [points(done[number]) for number in range(3)] == [["2.0", "2.0"]] * 3
