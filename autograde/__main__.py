@@ -1,4 +1,4 @@
-"""The instructor's command line: `python -m autograde build | demo | grade | regrade | report | verify`."""
+"""The instructor's command line, `python -m autograde COMMAND`; --help lists the commands."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from autograde.layout import CourseError
 # the exit code.
 MODULES = (
     "autograde.build",
+    "autograde.bundle",
     "autograde.demo",
     "autograde.grade",
     "autograde.regrade",
-    "autograde.report",
     "autograde.verify",
+    "autograde.report",
+    "autograde.similar",
+    "autograde.lms",
 )
 
 

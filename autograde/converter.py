@@ -41,9 +41,10 @@ from autograde.grader import Graded, Grader, Outcome, Stopped
 from autograde.intake import Release, read_release
 from autograde.jobs import Judgement
 from autograde.judgements import Judgements
-from autograde.limits import Limits
+from autograde.layout import CourseError
 from autograde.record import OneGradebook, Recorder, RecordError, locked
 from autograde.sandbox import available
+from autograde.settings import Settings, load_settings
 from autograde.steps import MARKING, Released, make_steps
 
 __all__ = ["REFUSED", "HarnessAutograde", "Outcome"]
@@ -157,6 +158,13 @@ class HarnessAutograde(Autograde):
             self._refuse(str(error))
             raise
 
+    def _settings(self) -> Settings:
+        try:
+            return load_settings(Path(self.coursedir.root))
+        except CourseError as error:
+            self._refuse(str(error))
+            raise
+
     def _submitted(self) -> dict[str, Path]:
         """The folders to be graded, by student."""
         where = self.coursedir
@@ -221,7 +229,7 @@ class HarnessAutograde(Autograde):
             tidy=[step for step in after if step not in marking],
             recorder=Recorder(gradebook, chain, assignment, marking, self.create_student),
             judgements=Judgements(self._folder(self.judgements_directory)),
-            limits=Limits(**self.limits),
+            settings=self._settings(),
             executor=executor,
         )
 

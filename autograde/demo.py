@@ -18,21 +18,19 @@ from traitlets.config import Config
 
 from autograde.build import BuildOptions, build
 from autograde.chain import note_removal
-from autograde.converter import REFUSED
+from autograde.collect import collect
 from autograde.demo_class import ASSIGNMENT, CLASS, FULL, NOTEBOOK, PREFIX, Made, files, solutions, write
-from autograde.grade import grade
+from autograde.grade import grade, require_walls
 from autograde.grading import Outcome, course_config
 from autograde.layout import Course, CourseError
-from autograde.marks import ClassMarks, StudentMarks, collect, number
+from autograde.marks import ClassMarks, StudentMarks, number
 from autograde.marks_csv import write_marks, write_nbgrader_export
 from autograde.progress import Step, marks_table, quiet, watch
 from autograde.release import register
 from autograde.report import Comparison, write_report
-from autograde.sandbox import available
 
 __all__ = ["add_parser", "compare", "hand_in", "run_demo"]
 
-CELL_SECONDS = 10.0
 FOLDERS = ("submitted", "intake", "autograded", "feedback", "receipts", "judgements")
 
 
@@ -43,11 +41,9 @@ def run_demo(course: Course, *, walls: bool = True, made: Sequence[Made] = CLASS
     Returns: for each made submission, how its marks compare with those by hand.
     Raises:  CourseError if there is no sandbox, or the lessons cannot be built.
     """
-    found = available()
-    if walls and not found.ok:
-        raise CourseError(REFUSED.format(reason=found))
-    build(course, [ASSIGNMENT], BuildOptions(gradebook=False))
     config = course_config(course.root)
+    require_walls(config, walls)
+    build(course, [ASSIGNMENT], BuildOptions(gradebook=False))
     make_room(course, config)
     hand_in(course, made)
     print(f"{len(made)} submissions handed in under classroom/submitted/", flush=True)
@@ -59,7 +55,7 @@ def run_demo(course: Course, *, walls: bool = True, made: Sequence[Made] = CLASS
             force=True,
             sandbox=walls,
             step=step,
-            config=_hurried(config),
+            config=config,
         )
     with watch("feedback", len(made)) as step:
         give_feedback(config, f"{PREFIX}*", len(made), step)
@@ -70,13 +66,6 @@ def run_demo(course: Course, *, walls: bool = True, made: Sequence[Made] = CLASS
     write_nbgrader_export(ASSIGNMENT, page.with_name("nbgrader.csv"), config)
     _say(course, marks, compared, page)
     return compared
-
-
-def _hurried(config: Config) -> Config:
-    """The course's configuration with less patience for the endless loop; honest cells need 3 seconds at most."""
-    hurried = Config(config)
-    hurried.Autograde.limits = {**config.Autograde.get("limits", {}), "cell_seconds": CELL_SECONDS}
-    return hurried
 
 
 def make_room(course: Course, config: Config) -> None:

@@ -57,7 +57,8 @@ def symmetric_scale_per_channel(weight: Tensor, n_bits: int = 8, axis: int = 0) 
     "mse_clip": '''\
 def mse_clip(x: Tensor, n_bits: int = 8, n_candidates: int = 100) -> float:
     """The best of a list of thresholds."""
-    candidates = (x.abs().max() * torch.arange(1, n_candidates + 1) / n_candidates).tolist()
+    largest = x.abs().max().item() or 1.0
+    candidates = [largest * k / n_candidates for k in range(1, n_candidates + 1)]
     errors = []
     for c in candidates:
         back = fake_quantize(x, c / int_range(n_bits)[1], n_bits)
@@ -153,7 +154,7 @@ def symmetric_scale_per_channel(weight: Tensor, n_bits: int = 8, axis: int = 0) 
         "no_clipping": '''\
 def mse_clip(x: Tensor, n_bits: int = 8, n_candidates: int = 100) -> float:
     """Nothing should be lost."""
-    return x.abs().max().item()
+    return x.abs().max().item() or 1.0
 ''',
     },
 }

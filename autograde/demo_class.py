@@ -107,8 +107,9 @@ def _delete_check(notebook: NotebookNode) -> NotebookNode:
 def _scratch_cells(notebook: NotebookNode) -> NotebookNode:
     """Cells of her own between the others, one of which raises an error."""
     made = copy.deepcopy(notebook)
-    made.cells.insert(_place(made, "quantize") + 1, new_code_cell("quantize(torch.randn(3), 0.1)"))
-    made.cells.insert(_place(made, "mse_clip"), new_code_cell("print(a_name_that_is_not_there)"))
+    first, second = "quantize(torch.randn(3), 0.1)", "print(a_name_that_is_not_there)"
+    made.cells.insert(_place(made, "quantize") + 1, new_code_cell(first, id="scratch-1"))
+    made.cells.insert(_place(made, "mse_clip"), new_code_cell(second, id="scratch-2"))
     return made
 
 
@@ -160,7 +161,7 @@ CLASS = (
                 2.0,
                 "right numbers in a shape that does not broadcast: four of six.",
             ),
-            "mse_clip": (2.0, "never clips; right for flat data and for one far outlier only."),
+            "mse_clip": (2.0, "never clips: right for flat data and for zeros, two of six."),
         },
         mistakes=("no_clamp", "flat_shape", "no_clipping"),
     ),

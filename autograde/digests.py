@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import platform
+import sysconfig
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -63,5 +64,8 @@ def code_digest() -> str:
 @functools.cache
 def environment_digest() -> str:
     """The SHA-256 over Python's version and every installed package's: what the lock says, as it really is."""
-    packages = {(each.metadata["Name"] or "").lower(): each.version for each in metadata.distributions()}
+    # Not sys.path: setuptools puts its own copies of packages there in whatever process imports it.
+    folders = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    found = metadata.distributions(path=folders)
+    packages = {(each.metadata["Name"] or "").lower(): each.version for each in found}
     return json_digest([platform.python_version(), packages])

@@ -13,7 +13,7 @@ from typing import Any
 
 from autograde.outputs import CHECK_MIME
 
-__all__ = ["Evidence", "Mistake", "Stop", "read_evidence"]
+__all__ = ["STOPS", "Evidence", "Mistake", "Stop", "read_evidence"]
 
 STATUSES = ("passed", "failed", "raised", "not attempted")
 # The errors that `autograde.execute` and `autograde.guard` write, and the word a report has for each.
@@ -24,6 +24,7 @@ STOPS = {
     "NotRun": "not run",
     "NotGraded": "no result",
 }
+ENDLESS = "not run to its end"  # what coursekit's runner says of a call that it stopped
 LONGEST = 400
 
 
@@ -79,18 +80,17 @@ def _of_outputs(outputs: list[Mapping[str, Any]]) -> Evidence:
     if len(reports) != 1 or not isinstance(reports[0], Mapping):
         return Evidence(stop=stop)
     report = reports[0]
-    status = report.get("status")
+    status, tests = report.get("status"), list(_mappings(report.get("tests")))
+    endless = [text for test in tests if (text := _text(test.get("message"))).startswith(ENDLESS)]
+    if endless and stop is None:
+        stop = Stop(STOPS["CellTimeoutError"], endless[0].removeprefix(ENDLESS).lstrip(": "))
     return Evidence(
         status if status in STATUSES else "",
         tuple(
             Mistake(_text(item.get("id")), _text(item.get("message")))
             for item in _mappings(report.get("mistakes"))
         ),
-        tuple(
-            _text(test.get("property"))
-            for test in _mappings(report.get("tests"))
-            if test.get("passed") is not True
-        ),
+        tuple(_text(test.get("property")) for test in tests if test.get("passed") is not True),
         stop,
     )
 

@@ -19,10 +19,10 @@ from nbformat.notebooknode import NotebookNode
 from autograde.guard import close_cell, is_autograded
 from autograde.kernel import CellRun, Kernel, KernelStartError
 from autograde.limits import Limits
-from autograde.matching import is_demo
 from autograde.outputs import error_output
 from autograde.rundir import RunDirectory
 from autograde.sandbox import Mode
+from coursekit.mending.kinds import is_demo
 
 __all__ = ["CellReceipt", "Receipt", "execute"]
 
@@ -160,7 +160,7 @@ class _Session:
             cell.outputs = [error_output("NotRun", self._why_not_run())]
             return "not run", 0.0
         assert self._kernel is not None
-        result = self._kernel.execute(cell.source, *self._time_for_a_cell(remaining))
+        result = self._kernel.execute(cell.source, *self._time_for_a_cell(cell, remaining))
         cell.outputs = result.outputs
         cell.execution_count = len(self.receipts) + 1
         for output in cell.outputs:
@@ -174,10 +174,10 @@ class _Session:
             self._drop()
         return result.status, result.seconds
 
-    def _time_for_a_cell(self, remaining: float) -> tuple[float, float]:
+    def _time_for_a_cell(self, cell: NotebookNode, remaining: float) -> tuple[float, float]:
         """Seconds of processor time and of wall time."""
-        limits = self.limits
-        return limits.cell_seconds, min(limits.cell_seconds * limits.patience, remaining)
+        seconds = self.limits.cell_seconds_of(cell.metadata.get("nbgrader", {}).get("grade_id"))
+        return seconds, min(seconds * self.limits.patience, remaining)
 
     def _what_happened(self, result: CellRun) -> tuple[str, str]:
         if result.status == "timeout":
@@ -219,9 +219,8 @@ class _Session:
             remaining = self._deadline - time.monotonic()
             if remaining <= 0 or self._kernel is None:
                 return
-            result = self._kernel.execute(
-                self.notebook.cells[index].source, *self._time_for_a_cell(remaining)
-            )
+            cell = self.notebook.cells[index]
+            result = self._kernel.execute(cell.source, *self._time_for_a_cell(cell, remaining))
             if result.status in KILLERS:
                 self._replay.remove(index)
             if not result.kernel_alive:

@@ -11,12 +11,14 @@ from typing import Any
 from nbgrader.converters.base import NbGraderException
 from traitlets.config import Config
 
+from autograde.collect import collect
 from autograde.grading import Outcome, course_config, grade_assignment
 from autograde.layout import Course, CourseError
-from autograde.marks import ClassMarks, StudentMarks, collect
+from autograde.marks import ClassMarks, StudentMarks
 from autograde.progress import Step, marks_table, quiet, watch
+from autograde.sandbox import available
 
-__all__ = ["NEEDS_HUMAN", "add_options", "add_parser", "as_json", "chosen", "grade", "said"]
+__all__ = ["NEEDS_HUMAN", "add_options", "add_parser", "as_json", "chosen", "grade", "require_walls", "said"]
 
 NEEDS_HUMAN = 2
 
@@ -37,13 +39,16 @@ def grade(
     Args:    students: names, or patterns such as `demo-*`. force, sandbox: see `grade_assignment`. step: told of each
              submission. config: nbgrader's; the course's own by default. settings: see `grade_assignment`.
     Returns: an Outcome per submission, each once.
-    Raises:  CourseError, with nbgrader's words, if nothing could be graded for a name.
+    Raises:  CourseError if there is no sandbox, or nothing to grade for a name.
     """
+    config = config or course_config(root)
+    require_walls(config, sandbox)
     outcomes: dict[str, Outcome] = {}
 
     def progress(done: int, total: int, outcome: Outcome) -> None:
         if step is not None:
-            step(done, total, said(outcome))
+            before = len(outcomes)
+            step(before + done, max(before + total, len(students)), said(outcome))
 
     for pattern in students:
         try:
@@ -58,9 +63,22 @@ def grade(
                 settings=settings,
             )
         except NbGraderException as error:
+            if str(error).startswith("No submissions were found"):
+                place = f"classroom/submitted/{pattern}/{assignment}/"
+                raise CourseError(f"nothing was handed in: there is no {place}") from error
             raise CourseError(str(error)) from error
         outcomes |= {outcome.student: outcome for outcome in found}
     return tuple(outcomes.values())
+
+
+def require_walls(config: Config, walls: bool) -> None:
+    """Raises CourseError, with the mend, if student code is to be shut in and cannot be."""
+    found = available()
+    if walls and config.Autograde.get("sandbox", True) and not found.ok:
+        raise CourseError(
+            f"No student code was run: {found}\n--no-sandbox runs it with no protection at all: only for a machine "
+            "that has nothing to lose."
+        )
 
 
 def said(outcome: Outcome) -> str:

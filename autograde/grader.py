@@ -22,6 +22,7 @@ from autograde.layout import atomic_write
 from autograde.limits import Limits
 from autograde.publish import Publication, assets_of
 from autograde.record import Entry, Recorder, RecordError
+from autograde.settings import Settings
 from autograde.steps import Released, run_steps
 
 __all__ = ["Graded", "Grader", "Outcome", "Stopped"]
@@ -77,12 +78,13 @@ class Grader:
     tidy: Sequence[Any]
     recorder: Recorder
     judgements: Judgements
-    limits: Limits
+    settings: Settings
     executor: str
 
     def __post_init__(self) -> None:
         where = self.converter.coursedir
         self.assignment: str = where.assignment_id
+        self.limits: Limits = self.settings.limits_for(self.assignment, self.converter.limits)
         # What a judgement depends on besides the submission.
         self.basis = {
             "assignment": self.assignment,
@@ -90,7 +92,6 @@ class Grader:
             "code": code_digest(),
             "environment": environment_digest(),
             "limits": asdict(self.limits),
-            "seed": self.converter.seed,
             "sandbox": self.converter.sandbox,
             "require_check": self.converter.require_check,
         }
@@ -120,9 +121,18 @@ class Grader:
     def _path(self, directory: str, student: str) -> Path:
         return Path(self.converter.coursedir.format_path(directory, student, self.assignment))
 
+    def _seed(self, student: str) -> int:
+        """What grading.toml says; nbgrader's own configuration goes before it."""
+        return self.converter.seed or self.settings.seed_for(student, self.assignment)
+
     def _keys(self, graded: Graded) -> dict[str, str]:
         assert graded.intake is not None
-        about = {**self.basis, "student": graded.student, "submission": graded.intake.digest}
+        about = {
+            **self.basis,
+            "student": graded.student,
+            "submission": graded.intake.digest,
+            "seed": self._seed(graded.student),
+        }
         return {name: json_digest({**about, "notebook": name}) for name in self.notebooks}
 
     def _is_done(self, graded: Graded) -> bool:
@@ -154,7 +164,7 @@ class Grader:
             notebook = nbformat.read(graded.folder / f"{name}.ipynb", as_version=4)
             about = {"student": graded.student, "assignment": self.assignment, "notebook": name}
             clean = run_steps(self.sanitise, notebook, {"nbgrader": about, "released": self.cells})
-            graded.jobs[name] = self._job(key, clean, data)
+            graded.jobs[name] = self._job(graded.student, key, clean, data)
 
     def _kept(self, student: str, name: str, key: str) -> Judgement | None:
         """An earlier judgement of the same; with --force only one that was never recorded would be, so none."""
@@ -162,7 +172,7 @@ class Grader:
             return None
         return self.judgements.get(student, self.assignment, name, key)
 
-    def _job(self, key: str, notebook: NotebookNode, assets: dict[str, bytes]) -> Job:
+    def _job(self, student: str, key: str, notebook: NotebookNode, assets: dict[str, bytes]) -> Job:
         settings = self.converter
         return Job(
             key,
@@ -170,7 +180,7 @@ class Grader:
             assets,
             settings.sandbox,
             self.limits,
-            settings.seed,
+            self._seed(student),
             settings.require_check,
             str(self.basis["code"]),
             str(self.basis["environment"]),
@@ -198,6 +208,8 @@ class Grader:
             return graded.outcome
         failures = [judged.failure for judged in graded.judgements.values() if judged.failure]
         error = graded.outcome.error if graded.outcome else "; ".join(failures) or None
+        if failures:
+            self.converter.log.error("%s: %s", graded.student, error)
         for attempt in (self._record, self._record_failure) if error is None else (self._record_failure,):
             try:
                 attempt(graded, error)
@@ -247,6 +259,7 @@ class Grader:
         findings = graded.intake.findings if graded.intake else ()
         return {
             **self.basis,
+            "seed": self._seed(graded.student),
             "submission": graded.intake.digest if graded.intake else None,
             "repairs": [[item.code, item.notebook, item.grade_id] for item in findings],
             "executor": self.executor,

@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -20,11 +18,12 @@ import nbformat
 from nbformat.notebooknode import NotebookNode
 from nbgrader.utils import parse_utc
 
-from autograde.findings import Finding
-from autograde.matching import edited_answers
-from autograde.notebookfile import BrokenNotebook, RawNotebook, parse
-from autograde.repair import repair, report_cell
 from autograde.submission import Caps, SubmittedFiles, shown
+from coursekit.mending.findings import Finding
+from coursekit.mending.matching import edited_answers
+from coursekit.mending.naming import normal_name, shared_cells
+from coursekit.mending.notebookfile import BrokenNotebook, RawNotebook, parse
+from coursekit.mending.repair import repair, report_cell
 
 __all__ = ["Caps", "Intake", "Release", "normal_name", "read_release", "take_in"]
 
@@ -33,7 +32,6 @@ NOTES = {
     "upgraded": "The notebook was of an old format and was brought up to date.",
     "odd_cells": "Some of the notebook's cells were no cells; they were left out.",
 }
-COPY_MARKS = re.compile(r"^(copy of|kopie von|copie de|copia de)\s+|(\s*[-_ ]?\s*\(\d+\)|[-_ ]*copy\d*)$")
 
 
 @dataclass(frozen=True)
@@ -145,20 +143,6 @@ def _mended(
     return notebook
 
 
-def normal_name(name: str) -> str:
-    """A notebook's name without what browsers and file managers add to a copy's, for comparison only.
-
-    >>> normal_name("Copy of 01-Affine Quantization (1)")
-    '01-affine-quantization'
-    """
-    text = unicodedata.normalize("NFKC", name).strip().casefold()
-    while True:
-        shorter = COPY_MARKS.sub("", text).strip()
-        if shorter == text or not shorter:
-            return re.sub(r"[\s_]+", "-", text)
-        text = shorter
-
-
 def _assign(
     files: dict[str, bytes], released: dict[str, NotebookNode], findings: list[Finding]
 ) -> dict[str, tuple[str | None, RawNotebook | None]]:
@@ -202,17 +186,11 @@ def _best(
         others = [other for other in released if other != name]
         if any(_fits(path, other) for other in others):
             return False
-        here = _shared(free[path], release)
-        return here > 0 and all(here > _shared(free[path], released[other]) for other in others)
+        here = shared_cells(free[path], release)
+        return here > 0 and all(here > shared_cells(free[path], released[other]) for other in others)
 
     candidates = sorted(filter(belongs, free), key=rank)
     return candidates[-1] if candidates else None
-
-
-def _shared(raw: RawNotebook, release: NotebookNode) -> int:
-    """How many of the release's graded cells a notebook has."""
-    known = {cell.metadata.get("nbgrader", {}).get("grade_id") for cell in release.cells} - {None}
-    return len(known & {cell.grade_id for cell in raw.cells})
 
 
 def _note_source(

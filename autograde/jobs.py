@@ -112,9 +112,8 @@ def run_job(data: bytes) -> bytes:
 
 def _run(job: Job) -> tuple[nbformat.NotebookNode, Receipt]:
     if (job.code, job.environment) != (code_digest(), environment_digest()):
-        raise RuntimeError(
-            "this worker's code or packages are not the grading run's; install the same on both"
-        )
+        what = "code is" if job.code != code_digest() else "packages are"
+        raise RuntimeError(f"this worker's {what} not the grading run's: install the same on both")
     found = available() if job.sandbox else None
     if found is not None and not found.ok:
         raise RuntimeError(f"this worker has no sandbox: {found}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 __all__ = ["Limits"]
 
@@ -26,6 +27,7 @@ class Limits:
         memory_bytes: private writable memory of one process (RLIMIT_DATA; torch needs 0.75 GB of it to start).
         file_bytes: size of one written file. scratch_bytes: all files written to the home folder or to /tmp.
         processes: processes and threads at one time.
+        exercise_seconds: by exercise, `cell_seconds` for its cell and its check where they differ.
     """
 
     cell_seconds: float = 20.0
@@ -40,3 +42,8 @@ class Limits:
     file_bytes: int = 200 * MIB
     scratch_bytes: int = 512 * MIB
     processes: int = 128
+    exercise_seconds: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def cell_seconds_of(self, grade_id: str | None) -> float:
+        """The processor time of one cell: its exercise's, or that of any cell."""
+        return self.exercise_seconds.get((grade_id or "").removeprefix("check-"), self.cell_seconds)

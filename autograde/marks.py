@@ -1,24 +1,15 @@
-"""The marks of an assignment as a report or a table needs them: from the gradebook, with the evidence beside them."""
+"""The marks of an assignment as a report or a table needs them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-import nbformat
-from nbgrader.api import Gradebook, MissingEntry
-from nbgrader.coursedir import CourseDirectory
-from traitlets.config import Config
+from autograde.evidence import STOPS, Mistake
 
-from autograde.evidence import Evidence, Mistake, read_evidence
-from autograde.layout import CourseError
+__all__ = ["STOPPED", "Attention", "ClassMarks", "Column", "Mark", "StudentMarks", "Summary", "number"]
 
-__all__ = ["Attention", "ClassMarks", "Column", "Mark", "StudentMarks", "Summary", "collect", "number"]
-
-LOOK = ("time-out", "too much output", "kernel died", "not run", "no result")
+STOPPED = tuple(STOPS.values())
 
 
 @dataclass(frozen=True)
@@ -52,6 +43,11 @@ class Mark:
     status: str
     mistakes: tuple[Mistake, ...] = ()
     failed: tuple[str, ...] = ()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a cell did not end by itself, or nothing came of it."""
+        return self.status in STOPPED or self.status == "not judged"
 
     @property
     def counts(self) -> bool:
@@ -135,7 +131,7 @@ class ClassMarks:
 
         return self._seen(properties)
 
-    def _seen(self, what: Any) -> list[Summary]:
+    def _seen(self, what: Callable[[Mark], Sequence[tuple[Mistake | None, str]]]) -> list[Summary]:
         seen: dict[tuple[Column, Mistake | None, str], list[str]] = {}
         for column in self.columns:
             for student in self.students:
@@ -148,164 +144,3 @@ class ClassMarks:
 def number(points: float) -> str:
     """Points as people write them: 3, 2.5, 1.33."""
     return f"{points:.2f}".rstrip("0").rstrip(".")
-
-
-def collect(root: Path, assignment: str, config: Config) -> ClassMarks:
-    """The marks of an assignment.
-
-    Args:   root: of the course. assignment: its name. config: nbgrader's, see `grading.course_config`.
-    Raises: CourseError if the gradebook is missing or does not know the assignment.
-    """
-    where = CourseDirectory(config=config)
-    path = Path(where.db_url.removeprefix("sqlite:///"))
-    mend = "run `make build`, then `python -m autograde grade`"
-    if where.db_url.startswith("sqlite:///") and not path.exists():
-        raise CourseError(f"there is no gradebook at {path}; {mend}")
-    with Gradebook(where.db_url, where.course_id) as gradebook:
-        try:
-            entry = gradebook.find_assignment(assignment)
-        except MissingEntry as error:
-            raise CourseError(f"the gradebook knows no assignment {assignment!r}; {mend}") from error
-        places = _Places(root.resolve(), where, assignment)
-        columns = _columns(entry, places)
-        submissions = sorted(gradebook.assignment_submissions(assignment), key=lambda each: each.student.id)
-        students = {each.student.id: _student(each, columns, places) for each in submissions}
-        absent = tuple(sorted(each.id for each in gradebook.students if each.id not in students))
-    for name in places.submitted():
-        if name not in students:
-            text = "This submission has not been graded yet: run `python -m autograde grade`."
-            here = places.relative(places.folder("submitted", name))
-            students[name] = StudentMarks(
-                name, {}, 0.0, (Attention(name, "not graded", "", text, here, True),)
-            )
-    absent = tuple(name for name in absent if name not in students)
-    return ClassMarks(assignment, columns, tuple(students[name] for name in sorted(students)), absent)
-
-
-@dataclass(frozen=True)
-class _Places:
-    """Where an assignment's files are."""
-
-    root: Path
-    where: CourseDirectory
-    assignment: str
-
-    def folder(self, step: str, student: str) -> Path:
-        name = getattr(self.where, f"{step}_directory")
-        return Path(self.where.format_path(name, student, self.assignment))
-
-    def relative(self, path: Path) -> str:
-        """From the course's root, with a slash at the end of a folder's."""
-        try:
-            text = path.relative_to(self.root).as_posix()
-        except ValueError:
-            text = path.as_posix()
-        return f"{text}/" if path.is_dir() else text
-
-    def submitted(self) -> list[str]:
-        """The students whose submissions are there."""
-        top = self.folder("submitted", "x").parent.parent
-        return sorted(path.parent.name for path in top.glob(f"*/{self.assignment}") if path.is_dir())
-
-    def intake(self, student: str) -> list[dict[str, Any]]:
-        """What intake found in a submission."""
-        path = self.root / "classroom" / "intake" / student / self.assignment / "intake.json"
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))["findings"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return []
-        return [item for item in found if isinstance(item, dict)]
-
-
-def _columns(entry: Any, places: _Places) -> tuple[Column, ...]:
-    """The graded cells in the order in which they stand in the notebooks."""
-    found = []
-    for notebook in sorted(entry.notebooks, key=lambda each: each.name):
-        answers = {cell.name for cell in notebook.solution_cells}
-        order = _order(places.folder("release", ".") / f"{notebook.name}.ipynb")
-        cells = [*notebook.grade_cells, *notebook.task_cells]
-        tasks = {cell.name for cell in notebook.task_cells}
-        for cell in sorted(cells, key=lambda each: (order.get(each.name, len(order)), each.name)):
-            title = cell.name.removeprefix("check-")
-            by_hand = cell.name in answers or cell.name in tasks
-            found.append(Column(notebook.name, cell.name, title, float(cell.max_score or 0), by_hand))
-    titles = [column.title for column in found]
-    return tuple(
-        replace(column, title=f"{column.notebook}:{column.title}")
-        if titles.count(column.title) > 1
-        else column
-        for column in found
-    )
-
-
-def _order(path: Path) -> dict[str, int]:
-    try:
-        cells = nbformat.read(path, as_version=4).cells
-    except Exception:  # missing, or not a notebook: then the order is that of the names
-        return {}
-    named = (cell.metadata.get("nbgrader", {}).get("grade_id") for cell in cells)
-    return {name: place for place, name in enumerate(named) if name}
-
-
-def _student(submission: Any, columns: tuple[Column, ...], places: _Places) -> StudentMarks:
-    name = submission.student.id
-    by_key = {column.key: column for column in columns}
-    marks: dict[tuple[str, str], Mark] = {}
-    attention: list[Attention] = list(_from_intake(name, places))
-    feedback = {}
-    for notebook in sorted(submission.notebooks, key=lambda each: each.name):
-        autograded = places.folder("autograded", name) / f"{notebook.name}.ipynb"
-        page = places.folder("feedback", name) / f"{notebook.name}.html"
-        if page.exists():
-            feedback[notebook.name] = places.relative(page)
-        evidence = read_evidence(autograded)
-        here = feedback.get(notebook.name) or places.relative(autograded)
-        for grade in notebook.grades:
-            column = by_key[notebook.name, grade.name]
-            mark = marks[column.key] = _mark(grade, column, evidence.get(grade.name, Evidence()))
-            attention += _from_mark(name, column, mark, here)
-        attention += _from_cells(name, evidence, here)
-    ordered = {column.key: marks[column.key] for column in columns if column.key in marks}
-    penalty = float(submission.late_submission_penalty or 0)
-    return StudentMarks(name, ordered, penalty, tuple(attention), feedback)
-
-
-def _mark(grade: Any, column: Column, evidence: Evidence) -> Mark:
-    status = evidence.status
-    if column.by_hand:
-        status = "not attempted" if grade.auto_score == 0 else "by hand"
-    if evidence.stop is not None:
-        status = evidence.stop.kind
-    if grade.manual_score is not None:
-        status = "by hand"
-    elif grade.needs_manual_grade:
-        status = "waiting" if column.by_hand else "not judged"
-    return Mark(
-        float(grade.score), grade.auto_score, grade.manual_score, status, evidence.mistakes, evidence.failed
-    )
-
-
-def _from_intake(student: str, places: _Places) -> Iterator[Attention]:
-    where = places.relative(places.folder("submitted", student))
-    for item in places.intake(student):
-        about, reason = str(item.get("grade_id") or item.get("notebook") or ""), str(item.get("message"))
-        yield Attention(student, "intake", about, reason, where, item.get("human") is True)
-
-
-def _from_mark(student: str, column: Column, mark: Mark, where: str) -> Iterator[Attention]:
-    if mark.status == "waiting":
-        text = f"A written answer waits for its mark, of {number(column.max_points)} points: give it in formgrader."
-        yield Attention(student, "written answer", column.title, text, where, True)
-    elif mark.status == "not judged":
-        text = "This exercise could not be judged. It counts as 0 until it is graded again or by hand."
-        yield Attention(student, "not judged", column.title, text, where, True)
-
-
-def _from_cells(student: str, evidence: dict[str, Evidence], where: str) -> Iterator[Attention]:
-    """A line for each kind of stop, since one endless loop can leave many cells behind it not run."""
-    for kind in LOOK:
-        names = [name for name, each in evidence.items() if each.stop is not None and each.stop.kind == kind]
-        if names:
-            stop = evidence[names[0]].stop
-            about = ", ".join(dict.fromkeys(name.removeprefix("check-") for name in names))
-            yield Attention(student, kind, about, stop.message if stop else "", where, True)

@@ -14,9 +14,9 @@ from traitlets.config import Config
 from autograde.layout import atomic_write
 from autograde.marks import ClassMarks, number
 
-__all__ = ["marks_csv", "write_marks", "write_nbgrader_export"]
+__all__ = ["marks_csv", "safe_text", "write_marks", "write_nbgrader_export"]
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # the wide ones too: some programs narrow them
 
 
 def marks_csv(marks: ClassMarks) -> str:
@@ -27,7 +27,7 @@ def marks_csv(marks: ClassMarks) -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    titles = [_plain(column.title) for column in marks.columns]
+    titles = [safe_text(column.title) for column in marks.columns]
     writer.writerow(["student", *titles, "late_penalty", "total", "max", "needs_human", "needs_human_why"])
     for student in marks.students:
         cells = [student.marks.get(column.key) for column in marks.columns]
@@ -35,17 +35,23 @@ def marks_csv(marks: ClassMarks) -> str:
         why = "; ".join(dict.fromkeys(f"{item.kind} {item.about}".strip() for item in student.needs_human))
         totals = [number(student.late_penalty), number(student.total), number(marks.max_points)]
         writer.writerow([
-            _plain(student.student),
+            safe_text(student.student),
             *points,
             *totals,
             "yes" if student.needs_human else "no",
-            _plain(why),
+            safe_text(why),
         ])
     return text.getvalue()
 
 
-def _plain(text: str) -> str:
-    return f"'{text}" if text.startswith(FORMULA) else text
+def safe_text(text: str) -> str:
+    """Text from outside as a CSV cell that no spreadsheet takes for a formula, on one line.
+
+    >>> safe_text("=1+2"), safe_text("Ada"), safe_text("a\\nb")
+    ("'=1+2", 'Ada', 'a b')
+    """
+    line = "".join(each if each.isprintable() else " " for each in text)
+    return f"'{line}" if line.lstrip().startswith(FORMULA) else line
 
 
 def write_marks(marks: ClassMarks, path: Path) -> None:

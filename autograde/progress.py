@@ -57,8 +57,7 @@ def _short(mark: Mark | None) -> str:
         return "?"
     if mark.status == "not attempted":
         return "–"
-    stopped = mark.status not in ("passed", "failed", "raised", "by hand")
-    return f"{number(mark.points)}{'!' if stopped else ''}"
+    return f"{number(mark.points)}{'!' if mark.stopped else ''}"
 
 
 def marks_table(marks: ClassMarks, extra: Mapping[str, str] | None = None, extra_title: str = "") -> str:

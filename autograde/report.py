@@ -27,7 +27,6 @@ from autograde.marks import ClassMarks, Column, Mark, StudentMarks, number
 __all__ = ["Comparison", "add_parser", "render", "report_path", "write_report"]
 
 WRITTEN = "written answer"
-STOPPED = ("time-out", "too much output", "kernel died", "not run", "no result", "not judged")
 LEVELS = ((0.0, "l0"), (0.25, "l1"), (0.5, "l2"), (0.75, "l3"), (0.999, "l4"), (1.0, "l5"))
 
 
@@ -150,7 +149,7 @@ def _cell(student: StudentMarks, column: Column) -> dict[str, str]:
         return {"text": "?", "note": "to mark", "css": "wait", "title": "waits for a person"}
     if mark.status == "not attempted":
         return {"text": "–", "note": "", "css": "blank", "title": f"not attempted: {of}"}
-    note = mark.status if mark.status in STOPPED or mark.status == "raised" else ""
+    note = mark.status if mark.stopped or mark.status == "raised" else ""
     note = "by hand" if mark.manual is not None and not column.by_hand else note
     messages = [mistake.message for mistake in mark.mistakes] or list(mark.failed)
     title = f"{of}. {' '.join(messages)}".strip()
@@ -190,8 +189,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _main(args: argparse.Namespace) -> int:
+    from autograde.collect import collect
     from autograde.grading import course_config
-    from autograde.marks import collect
     from autograde.marks_csv import write_marks, write_nbgrader_export
 
     root = (args.root or Course.here().root).resolve()

@@ -139,12 +139,14 @@ class _Marks(SaveAutoGrades):
 
 class _Penalties(AssignLatePenalties):
     def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
-        self.init_plugin()
+        self.notebook_id = resources["nbgrader"]["notebook"]
+        self.assignment_id = resources["nbgrader"]["assignment"]
+        self.student_id = student = resources["nbgrader"]["student"]
+        self.init_plugin()  # a plugin may ask for these names
         rows: Submitted = resources["submitted"]
         rows.gradebook.db.flush()
         rows.gradebook.db.expire_all()  # the scores are computed by the database
-        name, student = resources["nbgrader"]["notebook"], resources["nbgrader"]["student"]
-        notebook = next(each for each in rows.submission.notebooks if each.name == name)
+        notebook = next(each for each in rows.submission.notebooks if each.name == self.notebook_id)
         notebook.late_submission_penalty = None
         late = rows.submission.total_seconds_late
         if late > 0:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autograde.findings import Finding
+from coursekit.mending.findings import Finding
 
 __all__ = ["Caps", "SubmittedFiles", "shown"]
 

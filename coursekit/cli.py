@@ -1,4 +1,4 @@
-"""The student's command line: `coursekit doctor` and `coursekit start ASSIGNMENT`."""
+"""The student's command line: `coursekit doctor [NOTEBOOK]` and `coursekit start ASSIGNMENT`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,41 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def _doctor(args: argparse.Namespace) -> int:
+    if args.notebook is not None:
+        return _doctor_notebook(args)
     from coursekit.doctor import examine, exit_code, table
 
     findings = examine(instructor=not args.student)
     print(table(findings))
     return exit_code(findings)
+
+
+def _doctor_notebook(args: argparse.Namespace) -> int:
+    """0 if there is nothing (left) to mend, 1 if there is or the notebook cannot be read."""
+    from coursekit.checkup import examine_notebook, mend_notebook, told
+    from coursekit.workbook import WorkbookError
+
+    try:
+        checkup = examine_notebook(args.notebook, args.release)
+        print("\n".join(told(checkup)))
+        if not checkup.mendable:
+            return 1 if checkup.findings else 0
+        if not args.mend and not _agreed("Mend it? [y/N] "):
+            print(f"Nothing was changed. To mend it: coursekit doctor {args.notebook} --mend")
+            return 1
+        kept = mend_notebook(checkup)
+    except WorkbookError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(
+        f"mended: {checkup.target}; the file before is {kept.name}. Open it and look before you hand it in."
+    )
+    return 1 if len(checkup.mendable) < len(checkup.findings) else 0
+
+
+def _agreed(question: str) -> bool:
+    """Whether the person at the keyboard says yes; False if there is none."""
+    return sys.stdin.isatty() and input(question).strip().lower() in ("y", "yes")
 
 
 def _start(args: argparse.Namespace) -> int:
@@ -39,7 +69,18 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="coursekit", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    doctor = commands.add_parser("doctor", help="say what this machine has and lacks")
+    doctor = commands.add_parser(
+        "doctor", help="say what this machine has and lacks, or what would trip grading in your notebook"
+    )
+    doctor.add_argument(
+        "notebook", nargs="?", type=Path, metavar="NOTEBOOK", help="a copy of a lesson to look at"
+    )
+    doctor.add_argument(
+        "--mend", action="store_true", help="mend the notebook; the file before is kept as .bak"
+    )
+    doctor.add_argument(
+        "--release", type=Path, help="the released notebook, or a folder of them, to compare with"
+    )
     doctor.add_argument(
         "--student", action="store_true", help="leave out what only grading and the tests need"
     )

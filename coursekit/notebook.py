@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import sys
 from collections.abc import Callable, Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +64,15 @@ def check(name: str, namespace: Mapping[str, Any] | None = None) -> Points:
     Returns: points; the public tests count here, and the hidden ones too when the notebook is graded.
     Raises:  ValueError for a name that no exercise has.
     """
-    result = _result(name, _notebook_globals(1) if namespace is None else namespace, grading=True)
-    _display(render.result_html(result), render.result_text(result), {CHECK_MIME: result.to_json()})
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        result = _result(name, _notebook_globals(1) if namespace is None else namespace, grading=True)
+    text = printed.getvalue()
+    _display(
+        render.result_html(result) + render.printed_html(text),
+        render.result_text(result) + render.printed_text(text),
+        {CHECK_MIME: result.to_json()},
+    )
     return Points(result.points)
 
 
@@ -105,19 +115,17 @@ def _show_code(source: str) -> None:
         line for line in source.splitlines() if line.strip() not in ("### BEGIN SOLUTION", "### END SOLUTION")
     ]
     text = "\n".join(lines)
-    from html import escape
-
     _display(f"<pre>{escape(text)}</pre>", text)
 
 
 class Used:
     """A function for the rest of the lesson: yours where it passes its check, the reference otherwise.
 
-    Attributes: by: "yours" or "reference".
+    Attributes: by: "yours" or "reference". why: why it is the reference, or empty.
     """
 
-    def __init__(self, name: str, function: Callable[..., Any], by: str) -> None:
-        self.name, self.by = name, by
+    def __init__(self, name: str, function: Callable[..., Any], by: str, why: str = "") -> None:
+        self.name, self.by, self.why = name, by, why
         self._function = function
         self.__signature__ = inspect.signature(function)
 
@@ -125,7 +133,7 @@ class Used:
         return self._function(*args, **kwargs)
 
     def __repr__(self) -> str:
-        return f"{self.name}: {'your own function' if self.by == 'yours' else 'the reference'}"
+        return f"{self.name}: your own function" if self.by == "yours" else f"{self.name}: ours, {self.why}"
 
 
 def use(name: str, namespace: Mapping[str, Any] | None = None) -> Used:
@@ -135,9 +143,13 @@ def use(name: str, namespace: Mapping[str, Any] | None = None) -> Used:
     Raises: ValueError for a name that no exercise has.
     """
     names = _notebook_globals(1) if namespace is None else namespace
-    if _result(name, names, grading=False).passed:
+    with contextlib.redirect_stdout(io.StringIO()):
+        result = _result(name, names, grading=False)
+    if result.passed:
         used = Used(name, names[name], "yours")
     else:
-        used = Used(name, exercise(name).reference, "reference")
+        attempted = result.status != "not attempted"
+        why = "as yours does not pass its check" if attempted else "as yours is not written yet"
+        used = Used(name, exercise(name).reference, "reference", why)
     print(used)
     return used

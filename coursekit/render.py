@@ -6,7 +6,17 @@ from html import escape
 
 from coursekit.exercises.spec import CheckResult, Exercise, TestResult
 
-__all__ = ["hints_html", "hints_text", "points_text", "result_html", "result_text"]
+__all__ = [
+    "hints_html",
+    "hints_text",
+    "points_text",
+    "printed_html",
+    "printed_text",
+    "result_html",
+    "result_text",
+]
+
+PRINTED_CHARACTERS = 2_000
 
 _MARKS = {"passed": "✓ passed", "wrong": "✗ wrong", "raised": "! raised", "not attempted": "– not attempted"}
 _COLOURS = {"passed": "#00694a", "wrong": "#a33a00", "raised": "#8a1c6b", "not attempted": "#555"}
@@ -90,3 +100,21 @@ def hints_html(exercise: Exercise) -> str:
         f"<details><summary>Hint {n} of 3</summary><p style='margin:4px 16px'>{escape(text)}</p></details>"
         for n, text in enumerate(exercise.hints, start=1)
     )
+
+
+def _shortened(printed: str) -> str:
+    if len(printed) <= PRINTED_CHARACTERS:
+        return printed
+    return f"{printed[:PRINTED_CHARACTERS]}\n... and {len(printed) - PRINTED_CHARACTERS:,} characters more"
+
+
+def printed_text(printed: str) -> str:
+    """What the student's function printed while it was checked, after the result; empty if it printed nothing."""
+    return f"\n  Your function printed:\n{_shortened(printed)}" if printed else ""
+
+
+def printed_html(printed: str) -> str:
+    """The same, folded away."""
+    if not printed:
+        return ""
+    return f"<details><summary>What your function printed</summary><pre>{escape(_shortened(printed))}</pre></details>"

@@ -14,9 +14,19 @@ import nbformat
 
 from coursekit.cells import grade_id, is_edited, is_solution, released_hash, source_hash
 
-__all__ = ["StartReport", "WorkbookError", "backup", "merge", "read_notebook", "start", "write_atomic"]
+__all__ = [
+    "RELEASE_RECORD",
+    "StartReport",
+    "WorkbookError",
+    "backup",
+    "merge",
+    "read_notebook",
+    "start",
+    "write_atomic",
+]
 
 Notebook = Any  # a nbformat.NotebookNode
+RELEASE_RECORD = ".release"  # in her folder: the released notebooks, for `coursekit doctor` to compare with
 REMOVED_HEADING = "## Answers to exercises that this release no longer has"
 
 
@@ -225,6 +235,8 @@ def start(assignment: str, release_root: Path, work_root: Path) -> StartReport:
     for path in sorted(source.rglob("*")):
         if path.is_file() and not _is_junk(path.relative_to(source)):
             _start_file(path, target / path.relative_to(source), report)
+            if path.suffix == ".ipynb":
+                write_atomic(target / RELEASE_RECORD / path.relative_to(source), path.read_bytes())
     return report
 
 

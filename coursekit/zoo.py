@@ -77,7 +77,9 @@ def load(name: str) -> nn.Module:
     """
     weights = path(name)
     if not weights.is_file():
-        raise FileNotFoundError(f"{weights} is missing; install coursekit again, or: python -m coursekit.zoo {name}")
+        raise FileNotFoundError(
+            f"{weights} is missing; install coursekit again, or: python -m coursekit.zoo {name}"
+        )
     model = _entry(name).build()
     model.load_state_dict(load_file(weights))
     return model.eval()

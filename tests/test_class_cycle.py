@@ -15,11 +15,11 @@ import nbformat
 import pytest
 from nbgrader.api import Gradebook
 
+from autograde.collect import collect
 from autograde.demo import run_demo
 from autograde.demo_class import ASSIGNMENT, CLASS, FULL, NOTEBOOK, PREFIX, files, solutions
 from autograde.grading import course_config
 from autograde.layout import Course
-from autograde.marks import collect
 from autograde.sandbox import available
 
 pytestmark = pytest.mark.classcycle

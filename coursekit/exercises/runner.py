@@ -14,9 +14,17 @@ from torch import Tensor
 
 from coursekit.exercises.expect import MismatchError
 from coursekit.exercises.spec import CheckResult, Exercise, Mistake, Outcome, Test, TestResult
-from coursekit.exercises.student import InputChangedError, LocalStudent, NotAttemptedError, StudentError
+from coursekit.exercises.student import (
+    InputChangedError,
+    LocalStudent,
+    NotAttemptedError,
+    StudentError,
+    TooSlowError,
+)
 
-__all__ = ["forbidden_names", "recognise", "run", "same_result"]
+__all__ = ["forbidden_names", "recognise", "run", "same_result", "source_of"]
+
+NOT_RUN = "not run"
 
 
 def run(
@@ -29,7 +37,7 @@ def run(
     Returns: points in proportion to the weights of the tests that passed; 0 if a forbidden name was used.
     """
     tests = [*exercise.tests, *hidden]
-    outcomes = [_run_test(test, student) for test in tests]
+    outcomes = _run_tests(tests, student)
     banned = forbidden_names(exercise, source)
     if banned:
         text = "; ".join(f"{name}: {exercise.forbidden[name]}" for name in banned)
@@ -45,7 +53,10 @@ def run(
     )  # fmt: skip
     weight = sum(test.weight for test, result in zip(tests, results, strict=True) if result.passed)
     status = _status([result.outcome for result in results])
-    mistakes = recognise(exercise, student) if status in ("failed", "raised") and not banned else ()
+    slow = any(message.startswith(NOT_RUN) for *_, message in outcomes)
+    mistakes = (
+        recognise(exercise, student) if status in ("failed", "raised") and not banned and not slow else ()
+    )
     return CheckResult(
         exercise.name,
         status,
@@ -65,6 +76,19 @@ def _status(outcomes: list[Outcome]) -> Any:
     return "raised" if all(outcome == "raised" for outcome in outcomes) else "failed"
 
 
+def _run_tests(tests: list[Test], student: Any) -> list[tuple[Outcome, str, str, str]]:
+    """The outcome of each test; after one that does not end the others are not run."""
+    outcomes: list[tuple[Outcome, str, str, str]] = []
+    for test in tests:
+        try:
+            outcomes.append(_run_test(test, student))
+        except TooSlowError as error:
+            outcomes.append(("raised", "", "", f"{NOT_RUN} to its end: {error}"))
+            rest = len(tests) - len(outcomes)
+            return outcomes + [("raised", "", "", f"{NOT_RUN}, because of the one above")] * rest
+    return outcomes
+
+
 def _run_test(test: Test, student: Any) -> tuple[Outcome, str, str, str]:
     """Outcome, got, expected, message of one test."""
     try:
@@ -77,6 +101,8 @@ def _run_test(test: Test, student: Any) -> tuple[Outcome, str, str, str]:
         return "wrong", error.got, error.expected, error.message
     except InputChangedError as error:
         return "wrong", "", "", str(error)
+    except TooSlowError:
+        raise
     except Exception as error:  # her result was of a kind the test could not work with
         return "wrong", "", "", f"the result could not be used: {type(error).__name__}: {error}"
     return "passed", "", "", ""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["InputChangedError", "LocalStudent", "NotAttemptedError", "StudentError"]
+__all__ = ["InputChangedError", "LocalStudent", "NotAttemptedError", "StudentError", "TooSlowError"]
+
+CALL_SECONDS = 10.0
 
 
 class NotAttemptedError(Exception):
@@ -24,6 +29,10 @@ class StudentError(Exception):
         self.error = error
 
 
+class TooSlowError(Exception):
+    """A call did not end within its time."""
+
+
 class InputChangedError(AssertionError):
     """The student's function changed one of its arguments in place."""
 
@@ -34,10 +43,11 @@ class LocalStudent:
     `student.quantize(x, 0.1)` calls the function named quantize on copies of the tensors.
 
     Args: namespace: names to functions.
+          seconds: the longest one call may take, where the system can interrupt one.
     """
 
-    def __init__(self, namespace: Mapping[str, Any]) -> None:
-        self._namespace = namespace
+    def __init__(self, namespace: Mapping[str, Any], seconds: float = CALL_SECONDS) -> None:
+        self._namespace, self._seconds = namespace, seconds
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         function = self._namespace.get(name)
@@ -47,7 +57,8 @@ class LocalStudent:
             raise StudentError(name, TypeError(f"{name} is a {type(function).__name__}, not a function"))
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            return _call(name, function, args, kwargs)
+            with _time_limit(name, self._seconds):
+                return _call(name, function, args, kwargs)
 
         return call
 
@@ -58,9 +69,11 @@ def _call(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a warning is no mistake, and on stderr it would cost the mark
             result = function(*given, **kwargs)
+    except TooSlowError:
+        raise
     except NotImplementedError as error:
         raise NotAttemptedError(f"{name} is not written yet") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise StudentError(name, error) from error
     for position, (before, after) in enumerate(zip(args, given, strict=True), start=1):
         if isinstance(before, Tensor) and not _same_tensor(before, after):
@@ -69,6 +82,25 @@ def _call(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs
                 "(methods that end in _ and assignments to slices change the tensor they are called on)"
             )
     return result
+
+
+@contextmanager
+def _time_limit(name: str, seconds: float) -> Iterator[None]:
+    """Raises TooSlowError in the block when the time is up; no limit off the main thread or on Windows."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise TooSlowError(f"{name} did not end within {seconds:g} seconds: does a loop never stop?")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _copy(value: Any) -> Any:

@@ -162,14 +162,14 @@ def error_by_bits(
     Raises:  as `lines`.
     """
     ax = lines(
-        bits, errors, title=title, xlabel="bits a value", ylabel=ylabel, logy=not decibel,
+        bits, errors, title=title, xlabel="bits per value", ylabel=ylabel, logy=not decibel,
         markers=True, xticks=bits, ax=ax,
     )  # fmt: skip
     if theory:
         across, last = array(bits, "bits"), array(next(iter(errors.values())), "errors")[-1]
         gone = across - across[-1]
         slope = last + 20 * np.log10(2) * gone if decibel else last * 4.0**-gone
-        label = "theory: 6.02 dB a bit" if decibel else "theory: a quarter with each bit"
+        label = "theory: 6.02 dB per bit" if decibel else "theory: a quarter with each bit"
         ax.plot(across, slope, color=GREY, linewidth=1.2, linestyle=(0, (2, 2)), label=label, zorder=1)
         ax.legend()
     return ax

@@ -4,13 +4,13 @@
 # A trained network is millions of 32-bit numbers. This lesson puts them on a grid of 256 integers, or of 16, or of 4,
 # and finds out what that costs. By the end you will have
 #
-# - **written** the seven small functions that every quantization library rests on, and had each of them checked,
+# - **written** seven small functions from the bottom of every quantization library, and had each of them checked,
 # - **seen**, on a real trained network, where the error comes from and what scale, zero point, channel and clipping do
 #   about it,
 # - **stored** that network in little more than a quarter of its bytes, and measured what it still gets right.
 #
-# **Before:** Python and PyTorch tensors; no other lesson. **Cost, measured:** about 30 s to run, under 1 GB of memory, no
-# download.
+# **Before:** Python and PyTorch tensors; no other lesson. **You need** about two hours; there are 20 points to check yourself and 3
+# that a person grades. **The machine needs** about 40 s for all cells, under 1 GB of memory, and no download.
 
 # %% [markdown]
 # <details><summary><b>How these notebooks work</b> (open once)</summary>
@@ -32,7 +32,7 @@ from torch import Tensor
 from coursekit import data, measure, plot, zoo
 from coursekit import quantization as cq
 from coursekit.ledger import Ledger
-from coursekit.notebook import check, hint, use
+from coursekit.notebook import check, hint, solution, use
 from coursekit.quantization import check_finite, fake_quantize, int_range
 from coursekit.train import evaluate
 
@@ -49,7 +49,8 @@ network = zoo.load("resnet20")
 test = data.fashion_mnist("test", subset=True)  # 2,000 test images that every machine has
 print(test)
 print(f"parameters: {measure.n_parameters(network):,}")
-print(f"file:       {measure.saved_size(network):,} bytes, 4 for every number")
+size = measure.saved_size(network)
+print(f"file:       {size:,} bytes, {size / measure.n_parameters(network):.2f} per parameter")
 print(f"accuracy:   {evaluate(network, test):.1%}")
 
 # %% tags=["demo", "nbval-ignore-output"]
@@ -60,30 +61,30 @@ plot.images(test.images[:8], captions, title="What the network says it sees");
 # %% [markdown]
 # Quantization bets on two facts. A network does not need its numbers to seven digits: it was trained on noisy batches, and
 # small errors in many weights average out. And its weights are no arbitrary numbers, but a bell around zero, so that a
-# short ruler reaches them all. Here is one layer of ours, over the marks of a 4-bit ruler.
+# few evenly spaced values come close to all of them. Here is one layer of ours, over the 16 values, or **levels**, of 4 bits.
 
 # %% tags=["demo", "nbval-ignore-output"]
 weight = network.stage2[2].conv2.weight.detach()
-scale = cq.symmetric_scale(weight, n_bits=4)
-levels = torch.unique(cq.dequantize(cq.quantize(weight, scale, 0, 4), scale))
+scale = cq.symmetric_scale(weight, n_bits=4)  # you write these functions yourself, below
+levels = cq.dequantize(torch.arange(-8, 8), scale)
 plot.histogram_with_levels(weight, levels, title="4 bits leave most weights a handful of levels");
 
 # %% tags=["demo"]
 print(f"weights in this layer:   {weight.numel():,}")
 print(f"different values before: {weight.unique().numel():,}")
-print(f"different values after:  {levels.numel()}, of the 16 that 4 bits could tell apart")
+print(f"different values after:  {fake_quantize(weight, scale, 4).unique().numel()}, of 16 levels")
 
 # %% [markdown]
 # ## 2 · The formula
 #
-# An **affine quantizer** has two parameters. The **scale** $s$ is the length of one step, in units of $x$. The **zero point**
-# $z$ is the integer that means exactly $0.0$.
+# Quantizing replaces a real number $x$ by an integer $q$, its **code**. An **affine** quantizer (a straight line and an offset) has two
+# parameters. The **scale** $s$ is the length of one step, in units of $x$. The **zero point** $z$ is the code that means exactly $0.0$.
 #
 # $$q = \mathrm{clamp}\!\left(\mathrm{round}\!\left(\frac{x}{s}\right) + z,\; q_{\min},\; q_{\max}\right)
 # \qquad\qquad \hat x = s\,(q - z)$$
 #
 # With $b$ bits, $q_{\min} = -2^{b-1}$ and $q_{\max} = 2^{b-1}-1$: `int_range(8)` is (−128, 127). Inside the range nothing
-# moves by more than half a step; outside, values saturate.
+# moves by more than half a step. Outside, clamp cuts values off at the ends: they **saturate**.
 
 
 # %% tags=["demo", "nbval-ignore-output"]
@@ -99,8 +100,9 @@ plot.staircase(
 # %% [markdown]
 # ### A formula you will meet elsewhere, and why it fails
 #
-# Many tutorials print $q = \mathrm{round}((x - z)/s)$ and $\hat x = s\,(q + z)$. It looks harmless. But $z$ is a *code*, and $x$ is
-# in other units: the formula subtracts apples from oranges. Run both on our layer, with the same scale and zero point.
+# Some tutorials print $q = \mathrm{round}((x - z)/s)$ and $\hat x = s\,(q + z)$. It looks harmless. But $z$ is a *code*, and $x$ is
+# in other units: the formula subtracts apples from oranges. (For $z = 0$ both agree, which is how the mistake survives. With a *real* offset $\beta$, $\mathrm{round}((x-\beta)/s)$ would be right.) Run
+# both on our layer.
 
 # %% tags=["demo"]
 scale, zero_point = cq.affine_qparams(weight)
@@ -111,6 +113,7 @@ wrong = torch.clamp(torch.round((weight - zero_point) / scale), qmin, qmax)
 
 right_back = scale * (right.float() - zero_point)
 wrong_back = scale * (wrong + zero_point)
+print(f"scale {scale:.4f}, zero point {zero_point}")
 for name, q, back in (("x/s + z", right, right_back), ("(x - z)/s", wrong, wrong_back)):
     print(
         f"{name:>9}: {q.unique().numel():3d} different codes, largest error {(weight - back).abs().max():.4f}"
@@ -159,8 +162,8 @@ def affine_qparams(x: Tensor, n_bits: int = 8) -> tuple[float, int]:
     ### END SOLUTION
 
 
-# %% tags=["demo"]
-# Look: the two ends of the range should be within half a step of the codes -128 and 127.
+# %% tags=["demo", "raises-exception"]
+# Look: the lowest and the highest code should mean the two ends of x, to within half a step.
 scale, zero_point = affine_qparams(torch.tensor([-1.0, 2.0]))
 print(f"scale {scale:.6f}, zero point {zero_point}")
 print(f"code -128 means {scale * (-128 - zero_point):+.4f}, code 127 means {scale * (127 - zero_point):+.4f}")
@@ -174,19 +177,28 @@ hint("affine_qparams")
 # %% [markdown]
 # ### What happens without the 0
 #
-# Suppose you skip the widening and, as one also reads, clamp the zero point into the range instead. For data in 5…6:
+# For data in 5…6, skip the widening. The steps become finer, and yet:
 
 # %% tags=["demo"]
 x = torch.linspace(5.0, 6.0, 1001)
-scale = (x.max() - x.min()).item() / 255
-clamped = max(-128, min(127, round(-128 - x.min().item() / scale)))
-q = cq.quantize(x, scale, clamped)
-error = (x - cq.dequantize(q, scale, clamped)).abs().max()
-print(f"clamped zero point {clamped}: {q.unique().numel()} code for all of 5...6, largest error {error:.2f}")
 
-scale, zero_point = cq.affine_qparams(x)
-error = (x - cq.dequantize(cq.quantize(x, scale, zero_point), scale, zero_point)).abs().max()
-print(f"range widened to 0...6: largest error {error:.4f}")
+def largest_error(x, scale, zero_point):
+    """The largest error of x after a round trip through int8."""
+    return (x - cq.dequantize(cq.quantize(x, scale, zero_point), scale, zero_point)).abs().max()
+
+narrow = (x.max() - x.min()).item() / 255
+exact = round(-128 - x.min().item() / narrow)
+clamped = max(-128, exact)
+wide, zero_point = cq.affine_qparams(x)
+print(f"5...6, as it is:         zero point {exact}, largest error {largest_error(x, narrow, exact):.4f}")
+print(f"5...6, z clamped:        zero point {clamped}, largest error {largest_error(x, narrow, clamped):.4f}")
+print(f"0...6, widened:          zero point {zero_point}, largest error {largest_error(x, wide, zero_point):.4f}")
+print(f"codes that 5...6 uses then: {cq.quantize(x, wide, zero_point).unique().numel()} of 256")
+
+# %% [markdown]
+# As it is, the zero point is no code of 8 bits: nothing in an `int8` tensor means 0.0, and no padding can be written. Clamping it into the
+# range, as one also reads, is worse than either: all of 5…6 lands on the highest code, and comes back as 1.0. Widening costs some
+# resolution and makes sure that the zero point is a code.
 
 # %% [markdown]
 # ## 4 · There and back
@@ -199,8 +211,8 @@ print(f"range widened to 0...6: largest error {error:.4f}")
 # $$q = \mathrm{clamp}(\mathrm{round}(x / s) + z,\; q_{\min},\; q_{\max})$$
 #
 # `scale` is a float, or a tensor that broadcasts against `x`. Codes of 2 to 8 bits are all kept in `int8`. An exact half may
-# go to either neighbour. The four operations must come in the right order: what does `torch.tensor(200.).to(torch.int8)`
-# give?
+# go to either neighbour. The four operations must come in this order, and the cast to `int8` after
+# them: what does `torch.tensor(200.).to(torch.int8)` give?
 
 
 # %% nbgrader={"solution": true, "grade_id": "quantize"}
@@ -213,7 +225,7 @@ def quantize(x: Tensor, scale: float | Tensor, zero_point: int = 0, n_bits: int 
     ### END SOLUTION
 
 
-# %% tags=["demo"]
+# %% tags=["demo", "raises-exception"]
 # Look: 0.0 gets the code 3, 0.26 the next one, and 90 is far outside and saturates at 127.
 quantize(torch.tensor([-1.0, 0.0, 0.26, 0.5, 90.0]), scale=0.25, zero_point=3)
 
@@ -230,8 +242,8 @@ hint("quantize")
 #
 # $$\hat x = s\,(q - z)$$
 #
-# `scale` is a float, or a tensor that broadcasts against `q`. One thing is easy to get wrong: arithmetic on two `int8` values stays
-# in `int8`.
+# `scale` is a float, or a tensor that broadcasts against `q`. One thing is easy to get wrong: an `int8` tensor minus a Python `int` is
+# still an `int8` tensor.
 
 
 # %% nbgrader={"solution": true, "grade_id": "dequantize"}
@@ -242,7 +254,7 @@ def dequantize(q: Tensor, scale: float | Tensor, zero_point: int = 0) -> Tensor:
     ### END SOLUTION
 
 
-# %% tags=["demo"]
+# %% tags=["demo", "raises-exception"]
 # Look: three codes, 255 steps from the first to the last.
 dequantize(torch.tensor([-128, 0, 127], dtype=torch.int8), scale=0.5, zero_point=-128)
 
@@ -261,7 +273,7 @@ hint("dequantize")
 # $$\mathrm{SQNR} = 10 \log_{10} \frac{\sum x^2}{\sum (x - \hat x)^2}$$
 #
 # 20 dB is an error of a tenth (root mean square), 40 dB of a hundredth. Rounding to a grid of step $s$ makes an error that is
-# about uniform on $-s/2 \dots s/2$, with mean square $s^2/12$. One more bit halves $s$: that is $20\log_{10} 2 \approx 6.02$ dB.
+# about uniform on $-s/2 \dots s/2$, with mean square $s^2/12$. One more bit halves $s$, or nearly so: $20\log_{10} 2 \approx 6$ dB.
 
 # %% [markdown]
 # ### Exercise 4 · `sqnr_db` (2 points, about 4 lines)
@@ -281,7 +293,7 @@ def sqnr_db(x: Tensor, x_hat: Tensor) -> float:
     ### END SOLUTION
 
 
-# %% tags=["demo"]
+# %% tags=["demo", "raises-exception"]
 # Look: should be 20.
 print(f"{sqnr_db(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.5])):.1f} dB")
 
@@ -304,28 +316,26 @@ def affine_round_trip(x, n_bits):
 
 bits = list(range(2, 9))
 affine_db = [measure.sqnr_db(weight, affine_round_trip(weight, b)) for b in bits]
-print("bits:", bits)
-print("dB:  ", [round(db, 1) for db in affine_db])
-print(f"gain a bit, 4 to 8: {(affine_db[-1] - affine_db[2]) / 4:.2f} dB")
+steps = [cq.affine_qparams(weight, b)[0] for b in bits]
+theory_db = [10 * math.log10(weight.square().mean() / (s**2 / 12)) for s in steps]
+print("bits:        ", bits)
+print("measured, dB:", [round(db, 1) for db in affine_db])
+print("s²/12, dB:   ", [round(db, 1) for db in theory_db])
+print("step / spread:", [round(s / weight.std().item(), 2) for s in steps])
 
 # %% tags=["demo", "nbval-ignore-output"]
-plot.error_by_bits(
-    bits,
-    {"weights of one layer": affine_db},
-    decibel=True,
-    ylabel="SQNR (dB)",
-    title="Each bit is worth 6 dB, until the steps are as wide as the weights",
-);
+plot.lines(bits, {"measured": affine_db, "theory, s²/12": theory_db}, xticks=bits, xlabel="bits per value", ylabel="SQNR (dB)",
+           title="The theory holds until a step is wider than the weights' spread");
 
 # %% [markdown]
 # ## 6 · Symmetric or asymmetric?
 #
-# The zero point costs time. A product of two quantized numbers is
+# A zero point of the **weights** costs time. One output of a layer is a sum over its inputs,
 #
-# $$s_w (q_w - z_w)\; s_x (q_x - z_x) = s_w s_x \,\bigl(q_w q_x - z_w q_x - z_x q_w + z_w z_x\bigr)$$
+# $$\sum s_w (q_w - z_w)\; s_x (q_x - z_x) = s_w s_x \Bigl(\sum q_w q_x - z_w \sum q_x - z_x \sum q_w + n\, z_w z_x\Bigr)$$
 #
-# and the term $z_w q_x$ depends on the input: it must be summed anew for each one. Setting $z_w = 0$ removes it. This is **symmetric**
-# quantization: only the largest magnitude counts.
+# and $\sum q_x$ must be computed anew for every input. The other two extra terms are known in advance. Setting $z_w = 0$ removes the
+# costly one. This is **symmetric** quantization: only the largest magnitude counts.
 #
 # $$s = \frac{\max |x|}{q_{\max}}, \qquad z = 0$$
 
@@ -349,7 +359,7 @@ def symmetric_scale(x: Tensor, n_bits: int = 8) -> float:
     ### END SOLUTION
 
 
-# %% tags=["demo"]
+# %% tags=["demo", "raises-exception"]
 # Look: should be 0.02.
 print(f"{symmetric_scale(torch.tensor([-2.54, 1.0])):.4f}")
 
@@ -403,9 +413,10 @@ plot.bars(
 );
 
 # %% [markdown]
-# A ReLU's output has no negative half, so the symmetric grid wastes its negative codes: half of them, one bit, 6 dB. Weights lie on
+# A ReLU's output has no negative half, so the symmetric grid never uses its negative codes: half of all, one bit, 6 dB. Weights lie on
 # both sides of 0 and lose little. Hence the usual choice: **symmetric weights, affine activations**. The zero point of the
-# activations costs nothing at run time, since $z_x q_w$ does not depend on the input and is added to the bias once.
+# activations costs nothing at run time: $z_x \sum q_w$ does not depend on the input and goes into the bias, once
+# (if padding is filled with the code $z_x$, not with 0).
 
 # %% [markdown]
 # ## 7 · One scale, or one for each channel?
@@ -426,7 +437,7 @@ print(
 # %% [markdown]
 # ### Exercise 6 · `symmetric_scale_per_channel` (3 points, about 4 lines)
 #
-# **Given** `weight` (any number of dimensions), `n_bits` and the channel dimension `axis`, **return** one symmetric scale for each channel,
+# **Given** `weight` (two or more dimensions), `n_bits` and the channel dimension `axis` (0 or more), **return** one symmetric scale for each channel,
 # $s_c = \max |w_c| / q_{\max}$, as a tensor of size 1 in every dimension but `axis`: for a convolution's `(C_out, C_in, K, K)` that is
 # `(C_out, 1, 1, 1)`. So `weight / scale` broadcasts, and your `quantize` works as it is.
 #
@@ -435,7 +446,7 @@ print(
 
 # %% nbgrader={"solution": true, "grade_id": "symmetric_scale_per_channel"}
 def symmetric_scale_per_channel(weight: Tensor, n_bits: int = 8, axis: int = 0) -> Tensor:
-    """One symmetric scale a channel, of size 1 in every dimension but axis."""
+    """One symmetric scale per channel, of size 1 in every dimension but axis."""
     check_finite(weight)
     ### BEGIN SOLUTION
     _, qmax = int_range(n_bits)
@@ -445,8 +456,8 @@ def symmetric_scale_per_channel(weight: Tensor, n_bits: int = 8, axis: int = 0) 
     ### END SOLUTION
 
 
-# %% tags=["demo"]
-# Look: one scale a channel, in a shape that broadcasts.
+# %% tags=["demo", "raises-exception"]
+# Look: one scale per channel, in a shape that broadcasts.
 symmetric_scale_per_channel(weight).shape
 
 # %% nbgrader={"grade": true, "locked": true, "grade_id": "check-symmetric_scale_per_channel", "points": 3}
@@ -465,23 +476,42 @@ print("per tensor: ", [round(db, 1) for db in per_tensor_db])
 print("per channel:", [round(db, 1) for db in per_channel_db])
 print("gain:       ", [round(b - a, 1) for a, b in zip(per_tensor_db, per_channel_db, strict=True)])
 
+gains = []
+for name in cq.weight_names(network):
+    w = network.get_parameter(name).detach()
+    one, many = fake_quantize(w, cq.symmetric_scale(w), 8), fake_quantize(w, cq.symmetric_scale_per_channel(w), 8)
+    gains.append(measure.sqnr_db(w, many) - measure.sqnr_db(w, one))
+print(f"gain at 8 bits over all {len(gains)} layers: {min(gains):.1f} to {max(gains):.1f} dB, {sum(gains) / len(gains):.1f} on average")
+
 # %% tags=["demo", "nbval-ignore-output"]
 plot.error_by_bits(
     bits,
-    {"one scale a channel": per_channel_db, "one scale for all": per_tensor_db},
+    {"one scale per channel": per_channel_db, "one scale for all": per_tensor_db},
     decibel=True,
     ylabel="SQNR (dB)",
-    title="From 3 bits up, a scale for each channel is worth a whole bit",
+    title="In this layer a scale per channel is worth a whole bit, from 3 bits up",
 );
 
 # %% [markdown]
-# The price is one `float32` a channel in the file, against hundreds of weights in it, and nothing at run time: the scale multiplies a whole
-# output channel, after the sum. (A scale for each *input* channel could not be taken out of the sum. That is why `axis` is 0.)
+# How bad can it get? Make one channel a hundred times larger, and look at the *others*.
+
+# %% tags=["demo"]
+spoiled = weight.clone()
+spoiled[0] *= 100
+for name, scale_of in (("one scale", cq.symmetric_scale), ("one per channel", cq.symmetric_scale_per_channel)):
+    back = fake_quantize(spoiled, scale_of(spoiled, 8), 8)
+    print(f"{name:>16}: all channels {measure.sqnr_db(spoiled, back):.1f} dB, "
+          f"all but the large one {measure.sqnr_db(spoiled[1:], back[1:]):.1f} dB")
+
+# %% [markdown]
+# With one scale the other channels are as good as gone, and the SQNR of the whole tensor hides it, because the large channel is most of the
+# signal. A scale per channel costs one `float32` in the file, against hundreds of weights, and nothing at run time: it multiplies a whole
+# output, after the sum. (A scale per *input* channel could not be taken out of the sum. Hence `axis` 0; transposed convolutions keep their outputs on axis 1.)
 
 # %% [markdown]
 # ## 8 · Choosing the range: what clipping buys
 #
-# Even inside one channel a few large weights set the scale for all. What if we **clip** them at a threshold $c$ and use finer steps for
+# However many scales there are, a few large weights set each of them. What if we **clip** these at a threshold $c$ and use finer steps for
 # the rest? Two errors pull against each other:
 #
 # - a smaller $c$ makes the **clipping error** of the few larger,
@@ -506,7 +536,8 @@ plot.clip_curve(
 # **Given** `x`, `n_bits` and `n_candidates`, **return** the threshold $c$ (a Python `float`) whose symmetric grid has the smallest mean squared
 # error. Try $c_k = \max|x| \cdot k / n$ for $k = 1 \dots n$, each with scale $c_k / q_{\max}$.
 #
-# `fake_quantize(x, scale, n_bits)` is given: the symmetric round trip, quantize and dequantize at once.
+# `fake_quantize(x, scale, n_bits)` is given: the symmetric round trip, quantize and dequantize at once. A tensor of zeros gets any finite
+# threshold above 0.
 
 
 # %% nbgrader={"solution": true, "grade_id": "mse_clip"}
@@ -515,7 +546,7 @@ def mse_clip(x: Tensor, n_bits: int = 8, n_candidates: int = 100) -> float:
     check_finite(x)
     ### BEGIN SOLUTION
     _, qmax = int_range(n_bits)
-    largest = x.abs().max().item()
+    largest = x.abs().max().item() or 1.0
 
     def error(c: float) -> float:
         return (x - fake_quantize(x, c / qmax, n_bits)).square().mean().item()
@@ -524,11 +555,12 @@ def mse_clip(x: Tensor, n_bits: int = 8, n_candidates: int = 100) -> float:
     ### END SOLUTION
 
 
-# %% tags=["demo"]
+# %% tags=["demo", "raises-exception"]
 # Look: the fewer the bits, the more it pays to clip.
 for b in (8, 6, 4, 3):
     c = mse_clip(weight, b)
-    print(f"{b} bits: clip at {c:.3f}, {c / weight.abs().max():.0%} of the largest weight")
+    gain = measure.sqnr_db(weight, fake_quantize(weight, c / int_range(b)[1], b)) - per_tensor_db[bits.index(b)]
+    print(f"{b} bits: clip at {c:.3f}, {c / weight.abs().max():.0%} of the largest weight, {gain:+.1f} dB")
 
 # %% nbgrader={"grade": true, "locked": true, "grade_id": "check-mse_clip", "points": 3}
 check("mse_clip")
@@ -540,80 +572,76 @@ hint("mse_clip")
 # ## 9 · What the network says
 #
 # Decibels are a means. What does the network still get right? `quantize_weights` sends every weight through the integers and back; here
-# with each number of bits and each way to choose the scale. (About 15 s.)
-
+# with each number of bits and four ways to choose the scale. (About 25 s.)
 
 # %% tags=["demo"]
-def clipped_scale(w, n_bits):
+def clipped(w, n_bits):
     """The scale of the best clipping threshold, one for the whole tensor."""
-    return cq.mse_clip(w, n_bits, n_candidates=50) / int_range(n_bits)[1]
+    return cq.mse_clip(w, n_bits, n_candidates=20) / int_range(n_bits)[1]
 
+def clipped_per_channel(w, n_bits):
+    """The same for each output channel, shaped to broadcast."""
+    return torch.tensor([clipped(channel, n_bits) for channel in w]).reshape(-1, *[1] * (w.dim() - 1))
 
-ways = {
-    "one scale, max": cq.symmetric_scale,
-    "one scale, clipped": clipped_scale,
-    "a scale a channel": cq.symmetric_scale_per_channel,
-}
-images = test.take(1000)
-few = [2, 3, 4, 5, 6, 8]
-accuracy = {
-    way: [evaluate(cq.quantize_weights(network, b, scale_of=scale_of), images) for b in few]
-    for way, scale_of in ways.items()
-}
+ways = {"one scale": cq.symmetric_scale, "one scale, clipped": clipped,
+        "one per channel": cq.symmetric_scale_per_channel, "one per channel, clipped": clipped_per_channel}
+
+# %% tags=["demo"]
+images, few = test.take(1000), [2, 3, 4, 5, 6, 8]
 reference = evaluate(network, images)
-chance = 2 * math.sqrt(reference * (1 - reference) / len(images))  # two standard errors
-print(f"differences below about {chance:.1%} are chance")
+accuracy = {way: [evaluate(cq.quantize_weights(network, b, scale_of=f), images) for b in few]
+            for way, f in ways.items()}
+print(f"{'bits per weight':>24}:" + "".join(f"{b:7d}" for b in few))
 for way, row in accuracy.items():
-    print(f"{way:>18}:", "  ".join(f"{b} bits {a:.1%}" for b, a in zip(few, row, strict=False)))
-print(f"{'float32':>18}: {reference:.1%}")
+    print(f"{way:>24}:" + "".join(f"{a:7.1%}" for a in row))
+standard_error = math.sqrt(reference * (1 - reference) / len(images))
+print(f"{'float32':>24}: {reference:.1%}, known to about {2 * standard_error:.1%} from {len(images):,} images")
 
 # %% tags=["demo", "nbval-ignore-output"]
-plot.lines(
-    few,
-    accuracy,
-    references={"float32": reference},
-    percent=True,
-    xticks=few,
-    xlabel="bits a weight",
-    ylabel="accuracy on 1,000 images",
-    title="Down to 5 bits it hardly matters how; at 3 it decides",
-);
+plot.lines(few, accuracy, references={"float32": reference}, percent=True, xticks=few, xlabel="bits per weight",
+           ylabel="accuracy on 1,000 images", title="From 5 bits up any scale will do; at 3 the choice decides");
+
+# %% [markdown]
+# With 5 bits and more all four are within the noise of 1,000 images. With 2 bits, which leave a symmetric grid the three levels $-s, 0, s$,
+# all are at the tenth that guessing gives: no choice of scale brings that back, and lesson 03 will have to train the network for it. And at 3
+# bits? Compare with the decibels of our layer.
+
+# %% tags=["demo"]
+for way, scale_of in ways.items():
+    db = measure.sqnr_db(weight, fake_quantize(weight, scale_of(weight, 3), 3))
+    print(f"{way:>24}: {db:4.1f} dB in one layer, {accuracy[way][few.index(3)]:.1%} right")
+
+# %% [markdown]
+# The most decibels do not win. Clipping each channel makes the smallest squared error, but it cuts off just the large weights, and a network
+# leans on these more than their share of the squares says. So use decibels to understand and to choose candidates, and let the network have
+# the last word. Lesson 02 does so layer by layer.
 
 # %% [markdown]
 # ### Use it: your functions on the whole network
 #
-# Now with what you wrote. `use` takes your function if it passes its check, ours otherwise, and the ledger records which. The file holds
-# one byte a weight, and it is loaded again before anything is measured.
+# Now with your own `quantize` and scales. `use` takes your function if it passes its check, ours otherwise. The file, beside this notebook, holds
+# one byte per weight, and it is loaded again before anything is measured.
 
 # %% tags=["demo"]
 mine = {name: use(name) for name in ("symmetric_scale_per_channel", "quantize")}
 path = "resnet20-int8.safetensors"
 cq.save_quantized(network, path, scale_of=mine["symmetric_scale_per_channel"], quantize=mine["quantize"])
 small = cq.load_quantized(path, zoo.load("resnet20"))
-before, after = measure.saved_size(network), measure.file_size(path)
-print(f"{before:,} bytes -> {after:,} bytes: {before / after:.2f} times smaller")
-print(f"accuracy on 2,000 images: {evaluate(network, test):.2%} -> {evaluate(small, test):.2%}")
+size_before, size_after = measure.saved_size(network), measure.file_size(path)
+before, after = evaluate(network, test), evaluate(small, test)
+print(f"{size_before:,} bytes -> {size_after:,} bytes: {size_before / size_after:.2f} times smaller")
+print(f"accuracy on 2,000 images: {before:.2%} -> {after:.2%}")
+
+# %% [markdown]
+# Your **ledger** keeps one row for every step of the two weeks: accuracy, bytes, non-zero parameters, multiply-accumulates (MACs) for one image,
+# later also time, and whose functions made it.
 
 # %% tags=["demo", "nbval-ignore-output"]
 ledger = Ledger.open()
-size = {"macs": measure.macs(network, (1, 28, 28)), "nonzero": measure.nonzero(network)}
-ledger.add(
-    step="float32",
-    lesson="01-affine-quantization",
-    accuracy=evaluate(network, test),
-    size_bytes=before,
-    by="reference",
-    **size,
-)
 by = "yours" if all(function.by == "yours" for function in mine.values()) else "reference"
-ledger.add(
-    step="int8 weights, per channel",
-    lesson="01-affine-quantization",
-    accuracy=evaluate(small, test),
-    size_bytes=after,
-    by=by,
-    **size,
-)
+row = {"lesson": "01-affine-quantization", "macs": measure.macs(network, (1, 28, 28))}
+ledger.add(step="float32", accuracy=before, size_bytes=size_before, nonzero=measure.nonzero(network), by="reference", **row)
+ledger.add(step="int8 weights, per channel", accuracy=after, size_bytes=size_after, nonzero=measure.nonzero(small), by=by, **row)
 ledger
 
 # %% [markdown]
@@ -623,7 +651,7 @@ ledger
 # %% [markdown]
 # ## 10 · Play with it
 #
-# Choose a tensor, a number of bits, a scheme and how much of the range to keep. Where does the error turn?
+# Choose a tensor, a number of bits, a scheme, and how much of the range to keep. Which range gives the most decibels at 3 bits, and which at 8?
 
 # %% tags=["demo", "nbval-ignore-output"]
 from coursekit.explore import explore_quantizer
@@ -660,17 +688,17 @@ print(f"symmetric, per channel: largest difference {((theirs - ours).abs() / sca
 #
 # ### Question 1 (3 points, graded by a person)
 #
-# A colleague quantizes every tensor of a network, weights and activations, with one **symmetric** scale a tensor, at 8 bits, "because it is
-# simpler". For (a) the weights of a convolution, (b) the output of a ReLU, (c) a layer in which one channel's weights are a hundred times the
-# others': what does that cost in decibels or bits, why, and what would you do instead? Use numbers measured in this notebook. (8 sentences at
-# most.)
+# A colleague quantizes every tensor of a network, weights and activations, with one **symmetric** scale per tensor, at 8 bits, "because it is
+# simpler". What does that cost, in decibels or bits, and why, for (a) the weights of an ordinary convolution, (b) the output of a ReLU, (c) the
+# *other* channels of a layer in which one channel's weights are a hundred times as large? What would you do instead? Use numbers measured in
+# this notebook. (8 sentences at most.)
 
 # %% [markdown] nbgrader={"grade": true, "solution": true, "grade_id": "question-symmetric", "points": 3}
-# **A model answer.** (a) Little: the weights lie on both sides of 0, and affine was better by only 1.4 dB, a quarter of a bit (section 6).
-# Symmetric saves the term $z_w q_x$ at run time, so keep it, with one scale a channel. (b) 6.1 dB, one bit: the output is never negative, so half
-# of the codes are never used. Use an affine scheme; its zero point is folded into the bias and costs nothing at run time.
-# (c) The large channel sets the scale; the others keep 1/100 of the codes, log2(100) or between 6 and 7 of their 8 bits are lost, about 40 dB.
-# Use one scale a channel, which costs one float32 a channel and nothing at run time.
+# **A model answer.** (a) The zero point matters little: the weights lie on both sides of 0, and affine was better by only 1.4 dB, a quarter of a
+# bit (section 6), so keep symmetric, which saves the sum over $q_x$. The single scale costs more: one per channel gains 7.2 dB, more than a bit.
+# (b) 6.1 dB, one bit: the output is never negative, so half of the codes are never used. Use an affine scheme; its zero point goes into the bias.
+# (c) Almost everything: the large channel makes the steps a hundred times too wide, $20\log_{10} 100 = 40$ dB or 6 to 7 of 8 bits, and section 7
+# printed what is left. Use one scale per channel, which costs one number per channel in the file and nothing at run time.
 #
 # *Rubric:* one point each for (a), (b), (c): half for the right size of the loss with its reason, half for the remedy.
 
@@ -679,11 +707,11 @@ print(f"symmetric, per channel: largest difference {((theirs - ours).abs() / sca
 #
 # | question | answer, from the cells above |
 # | --- | --- |
-# | How much is a bit worth? | about 6 dB of SQNR, as the theory says |
+# | How much is a bit worth? | about 6 dB of SQNR, as $s^2/12$ says, until a step is wider than the weights' spread |
 # | Symmetric or affine? | weights symmetric; ReLU outputs affine, which is worth one bit there |
-# | One scale, or one a channel? | one a channel: about 7 dB here, more than a bit, for one float a channel |
-# | When does clipping pay? | with few bits: at 4 bits best at 36 % of the largest weight, at 8 bits at 95 % |
-# | What does int8 cost the network? | 0.05 points of accuracy, less than chance; the file is 3.7 times smaller |
+# | One scale, or one per channel? | one per channel: 7.2 dB in our layer, for one number per channel |
+# | When does clipping pay? | in decibels with few bits: +6.6 dB at 4, +0.3 at 8; in accuracy only at 3 bits, and not per channel |
+# | What does int8 cost the network? | nothing that 2,000 images could show; the file is 3.7 times smaller |
 #
 # **References.** B. Jacob et al. 2018, *Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference*,
 # arXiv:1712.05877 · R. Krishnamoorthi 2018, *Quantizing deep convolutional networks for efficient inference*, arXiv:1806.08342 · R. Banner et

@@ -11,8 +11,9 @@ import nbformat
 from nbformat.v4 import new_output
 from nbgrader.api import Gradebook
 
+from autograde.collect import collect
 from autograde.grading import course_config
-from autograde.marks import ClassMarks, StudentMarks, collect
+from autograde.marks import ClassMarks, StudentMarks
 from autograde.outputs import CHECK_MIME, error_output
 from tests.autograde.tinycourse import ASSIGNMENT, LESSON
 

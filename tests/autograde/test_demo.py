@@ -10,17 +10,17 @@ import nbformat
 import pytest
 from nbgrader.api import Gradebook
 
-from autograde import demo, demo_class
+from autograde import demo, demo_class, grade
 from autograde.__main__ import main
 from autograde.demo_answers import OTHER, WRONG
 from autograde.demo_class import ASSIGNMENT, CLASS, FULL, NOTEBOOK, OURS, PREFIX, files, solutions
-from autograde.findings import CODES
 from autograde.grading import course_config
 from autograde.intake import read_release, take_in
 from autograde.layout import Course, CourseError
 from autograde.marks import ClassMarks, Column, Mark, StudentMarks
 from autograde.sandbox import Availability
 from coursekit.exercises import exercise
+from coursekit.mending.findings import CODES
 from tests.autograde.madebook import enter
 
 each = pytest.mark.parametrize("made", CLASS, ids=[made.name for made in CLASS])
@@ -156,12 +156,12 @@ def test_a_missing_mark_mistake_or_person_is_noticed():
 
 def test_without_a_sandbox_nothing_is_made_or_run(tmp_path, monkeypatch, capsys):
     found = Availability(False, "none", "bwrap is not on PATH", "install it with apt-get")
-    monkeypatch.setattr(demo, "available", lambda: found)
+    monkeypatch.setattr(grade, "available", lambda: found)
     assert main(["demo", "--root", str(tmp_path)]) == 1
     said = capsys.readouterr().err
     assert "No student code was run" in said
     assert "apt-get" in said
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "classroom" / "submitted").exists()
 
 
 def test_removing_the_made_class_leaves_everybody_else(course, capsys):
@@ -196,3 +196,8 @@ def test_a_changed_lesson_makes_room_only_where_no_real_student_handed_in(
         demo.make_room(Course(course), course_config(course))
     with Gradebook(course_config(course).CourseDirectory.db_url, "model-optimization") as gradebook:
         assert [each.id for each in gradebook.students] == ([student] if stops else [])
+
+
+@each
+def test_the_same_class_is_made_every_time(made, release, ours):
+    assert files(made, release, ours) == files(made, release, ours)

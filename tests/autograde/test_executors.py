@@ -19,7 +19,15 @@ import pytest
 
 from autograde.chain import read_lines
 from autograde.digests import code_digest, environment_digest
-from autograde.executors import ATTEMPTS, DaskExecutor, ExecutorError, InlineExecutor, Lost, PoolExecutor
+from autograde.executors import (
+    ATTEMPTS,
+    DaskExecutor,
+    Executor,
+    ExecutorError,
+    InlineExecutor,
+    Lost,
+    PoolExecutor,
+)
 from autograde.grading import course_config, grade_assignment
 from autograde.jobs import Job, Judgement, run_job
 from autograde.limits import Limits
@@ -52,11 +60,11 @@ def executor(request) -> Iterator:
         with distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=":0", memory_limit=0
         ) as cluster:
-            made = DaskExecutor(cluster.scheduler_address)
-            yield made
-            made.close()
+            remote = DaskExecutor(cluster.scheduler_address)
+            yield remote
+            remote.close()
         return
-    made = PoolExecutor(2) if request.param == "pool" else InlineExecutor()
+    made: Executor = PoolExecutor(2) if request.param == "pool" else InlineExecutor()
     yield made
     made.close()
 
@@ -96,6 +104,21 @@ def test_a_worker_with_other_code_or_packages_does_not_judge(job, field):
     judgement = Judgement.from_bytes(run_job(replace(job(), **{field: "another"}).to_bytes()))
     assert judgement.executed is None
     assert "install the same on both" in (judgement.failure or "")
+
+
+def test_the_environment_is_the_same_in_processes_that_imported_different_things():
+    program = "import {}\nfrom autograde.digests import environment_digest; print(environment_digest())"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", program.format(name)],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for name in ("json", "setuptools", "nbgrader.utils")
+    }
+    assert found == {environment_digest() + "\n"}
 
 
 def test_an_asset_cannot_leave_its_folder(job):

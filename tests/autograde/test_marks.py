@@ -7,17 +7,22 @@ import io
 import itertools
 import math
 import statistics
+from types import SimpleNamespace
 
 import pytest
 from nbgrader.api import Gradebook
 
-from autograde.evidence import read_evidence
+from autograde.collect import collect
+from autograde.evidence import ENDLESS, read_evidence
 from autograde.grading import course_config
 from autograde.items import analyse, point_biserial, totals_histogram
 from autograde.layout import CourseError
-from autograde.marks import ClassMarks, Column, Mark, StudentMarks, collect, number
+from autograde.marks import ClassMarks, Column, Mark, StudentMarks, number
 from autograde.marks_csv import marks_csv, write_nbgrader_export
 from autograde.progress import marks_table
+from coursekit.exercises.runner import run
+from coursekit.exercises.spec import Test
+from coursekit.exercises.student import LocalStudent
 from tests.autograde.madebook import SQUARE, collected, enter, find, report, write
 from tests.autograde.tinycourse import ASSIGNMENT, LESSON
 
@@ -85,6 +90,21 @@ def test_a_blank_written_answer_waits_for_nobody(course):
     assert ada.needs_human == ()
 
 
+def test_the_runner_says_what_a_report_looks_for_when_a_call_does_not_end():
+    def square(x):
+        while True:
+            pass
+
+    spec = SimpleNamespace(
+        name="square",
+        points=1,
+        tests=(Test("t", "squares", lambda student: student.square(1), 1, True),),
+        forbidden={},
+    )
+    found = run(spec, LocalStudent({"square": square}, seconds=0.05)).to_json()
+    assert found["tests"][0]["message"].startswith(ENDLESS)
+
+
 def test_mistakes_are_counted_with_who_made_them(course):
     mistake = ("doubles", "You double instead of squaring.")
     for student in ("ada", "bob"):
@@ -114,6 +134,17 @@ def test_a_stopped_cell_is_shown_to_a_person_with_its_reason_and_page(course, er
     assert (item.kind, item.about, item.reason) == (kind, "square", f"{error} in check-square")
     assert item.where == f"classroom/feedback/ada/{ASSIGNMENT}/{LESSON}.html"
     assert ada.marks[SQUARE].status == kind
+
+
+def test_a_call_that_its_check_had_to_stop_is_a_time_out_too(course):
+    shown = report("raised", [], ["squares"])
+    shown["tests"][0]["message"] = "not run to its end: square did not end within 10 seconds"
+    enter(course, "ada", 0, shown={"check-square": shown})
+    ada = find(collected(course), "ada")
+    assert ada.marks[SQUARE].stopped
+    assert [(i.kind, i.reason) for i in ada.needs_human] == [
+        ("time-out", "square did not end within 10 seconds")
+    ]
 
 
 def test_an_answer_that_stopped_before_its_check_is_named_too(course):

@@ -7,7 +7,7 @@ import json
 import nbformat
 import pytest
 
-from autograde.notebookfile import BrokenNotebook, parse
+from coursekit.mending.notebookfile import BrokenNotebook, parse
 
 
 def as_bytes(**parts: object) -> bytes:

@@ -16,8 +16,8 @@ from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderAPI
 from sqlalchemy import create_engine, text
 
+from autograde.collect import collect
 from autograde.grading import course_config, grade_assignment
-from autograde.marks import collect
 from autograde.plugin import COURSE_ID
 from autograde.verify import verify
 from tests.autograde.tinycourse import ASSIGNMENT, LESSON

@@ -227,7 +227,8 @@ def chain_path(root: Path) -> Path:
 
 
 def recorded(root: Path) -> list[str]:
-    return [line.record["student"] for line in read_lines(chain_path(root)) if line.record["kind"] == "marks"]
+    records = [line.record or {} for line in read_lines(chain_path(root))]
+    return [record["student"] for record in records if record["kind"] == "marks"]
 
 
 @pytest.mark.parametrize("when", [killed_before, killed_after])

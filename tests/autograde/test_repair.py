@@ -10,8 +10,8 @@ import pytest
 from nbformat.notebooknode import NotebookNode
 from nbformat.v4 import new_code_cell
 
-from autograde.notebookfile import RawNotebook, parse
-from autograde.repair import repair
+from coursekit.mending.notebookfile import RawNotebook, parse
+from coursekit.mending.repair import repair
 from tests.autograde.tinycourse import ANSWERS, LESSON
 
 ORDER = ["square", "check-square", "negate", "check-negate", "why"]

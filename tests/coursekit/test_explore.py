@@ -33,7 +33,8 @@ def test_keeping_less_of_the_range_clips_values():
 
 
 @pytest.mark.parametrize(
-    ("setting", "message"), [({"scheme": "other"}, "got 'other'"), ({"kept": 0.0}, "got 0"), ({"n_bits": 1}, "got 1")]
+    ("setting", "message"),
+    [({"scheme": "other"}, "got 'other'"), ({"kept": 0.0}, "got 0"), ({"n_bits": 1}, "got 1")],
 )
 def test_settings_that_cannot_be_drawn_are_refused_by_value(setting, message):
     with pytest.raises(ValueError, match=message):

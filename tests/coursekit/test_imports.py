@@ -15,8 +15,9 @@ LAYERS = (
     {"train"},
     {"measure"},
     {"zoo", "quantization", "ledger"},
-    {"exercises"},
+    {"exercises", "mending"},
     {"render", "notebook", "explore", "workbook", "doctor"},
+    {"checkup"},
     {"cli"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

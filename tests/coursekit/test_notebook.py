@@ -80,7 +80,9 @@ def test_hints_grow_by_level_and_fold_in_html(capsys):
 
 
 def test_solution_shows_the_cell_where_solutions_are_at_hand(tmp_path, monkeypatch, capsys):
-    cell = nbformat.v4.new_code_cell("def quantize(x):\n    ### BEGIN SOLUTION\n    return 42\n    ### END SOLUTION")
+    cell = nbformat.v4.new_code_cell(
+        "def quantize(x):\n    ### BEGIN SOLUTION\n    return 42\n    ### END SOLUTION"
+    )
     cell.metadata["nbgrader"] = {"grade_id": "quantize", "solution": True}
     folder = tmp_path / "solutions" / "week1"
     folder.mkdir(parents=True)
@@ -105,8 +107,8 @@ def test_use_takes_yours_if_it_passes_and_the_reference_otherwise(capsys):
     assert use("quantize", {}).by == "reference"
     assert capsys.readouterr().out.splitlines() == [
         "quantize: your own function",
-        "quantize: the reference",
-        "quantize: the reference",
+        "quantize: ours, as yours does not pass its check",
+        "quantize: ours, as yours is not written yet",
     ]
 
 
@@ -126,3 +128,15 @@ def test_the_bundle_in_ipython_carries_table_text_and_json(name):
         json.dumps(output.data[CHECK_MIME])
     finally:
         InteractiveShell.clear_instance()
+
+
+def test_what_a_function_prints_comes_after_the_result_and_is_cut_off(capsys):
+    def chatty(x, scale, zero_point=0, n_bits=8):
+        print("<b>here</b>" * 1000)
+        return exercise("quantize").reference(x, scale, zero_point, n_bits)
+
+    assert check("quantize", {"quantize": chatty}) == 3.0
+    printed = capsys.readouterr().out
+    assert printed.index("quantize: all tests passed") < printed.index("<b>here</b>")
+    assert len(printed) < 3000 and "characters more" in printed
+    assert "<b>" not in render.printed_html("<b>here</b>")

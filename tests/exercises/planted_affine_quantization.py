@@ -125,6 +125,11 @@ def quantize(x, scale, zero_point=0, n_bits=8):
     lo, hi = int_range(n_bits)
     return (x / scale + zero_point).clamp(lo, hi).to(torch.int8)
 """,
+        "adds_half_and_truncates": """
+def quantize(x, scale, zero_point=0, n_bits=8):
+    lo, hi = int_range(n_bits)
+    return (x / scale + zero_point + 0.5).to(torch.int32).clamp(lo, hi).to(torch.int8)
+""",
         "floors": """
 def quantize(x, scale, zero_point=0, n_bits=8):
     lo, hi = int_range(n_bits)
@@ -244,6 +249,13 @@ def symmetric_scale(x, n_bits=8):
     scale = (top - (-top)) / int_range(n_bits)[1]
     return scale if scale > 0 else 1.0
 """,
+        "uses_all_codes": """
+def symmetric_scale(x, n_bits=8):
+    lo, hi = int_range(n_bits)
+    top = float(x.abs().max())
+    scale = (top - -top) / (hi - lo)
+    return scale if scale > 0 else 1.0
+""",
         "zero_scale": """
 def symmetric_scale(x, n_bits=8):
     return float(x.abs().max()) / int_range(n_bits)[1]
@@ -288,6 +300,11 @@ def symmetric_scale_per_channel(weight, n_bits=8, axis=0):
     scale = weight.flatten(1).abs().max(dim=1).values / int_range(n_bits)[1]
     scale[scale == 0] = 1.0
     return scale.reshape(-1, *[1] * (weight.dim() - 1))
+""",
+        "fixed_dimensions": """
+def symmetric_scale_per_channel(weight, n_bits=8, axis=0):
+    scale = weight.abs().amax((1, 2, 3), keepdim=True) / int_range(n_bits)[1]
+    return torch.where(scale > 0, scale, 1.0)
 """,
         "dead_channel_zero": """
 def symmetric_scale_per_channel(weight, n_bits=8, axis=0):
@@ -401,6 +418,16 @@ def mse_clip(x, n_bits=8, n_candidates=100):
     for k in range(1, n_candidates + 1):
         c = float(x.abs().max()) * k / n_candidates
         error = float((x - fake_quantize(x, c / int_range(n_bits)[1], n_bits)).abs().max())
+        if error < best_error:
+            best, best_error = c, error
+    return best
+""",
+        "threshold_as_scale": """
+def mse_clip(x, n_bits=8, n_candidates=100):
+    best, best_error = None, float("inf")
+    for k in range(1, n_candidates + 1):
+        c = float(x.abs().max()) * k / n_candidates
+        error = float(((x - fake_quantize(x, c, n_bits)) ** 2).mean())
         if error < best_error:
             best, best_error = c, error
     return best
@@ -587,9 +614,12 @@ def sqnr_db(x, x_hat):
     "mse_clip": [
         """
 def mse_clip(x, n_bits=8, n_candidates=100):
+    top = float(x.abs().max())
+    if top == 0:
+        return 1.0
     best, best_error = None, float("inf")
     for k in range(1, n_candidates + 1):
-        c = float(x.abs().max()) * k / n_candidates
+        c = top * k / n_candidates
         error = float(((x - fake_quantize(x, c / int_range(n_bits)[1], n_bits)) ** 2).mean())
         if error < best_error:
             best, best_error = c, error
@@ -597,13 +627,13 @@ def mse_clip(x, n_bits=8, n_candidates=100):
 """,
         """
 def mse_clip(x, n_bits=8, n_candidates=100):
-    cs = (x.abs().max() * torch.arange(1, n_candidates + 1) / n_candidates).tolist()
+    cs = (x.abs().max().clamp(min=1e-6) * torch.arange(1, n_candidates + 1) / n_candidates).tolist()
     return min(cs, key=lambda c: (fake_quantize(x, c / int_range(n_bits)[1], n_bits) - x).norm().item())
 """,
         """
 def mse_clip(x, n_bits=8, n_candidates=100):
     qmax = 2 ** (n_bits - 1) - 1
-    cs = torch.linspace(1 / n_candidates, 1, n_candidates, dtype=torch.float64) * x.abs().max()
+    cs = torch.linspace(1 / n_candidates, 1, n_candidates, dtype=torch.float64) * x.abs().max().clamp(min=1e-9)
     steps = cs[:, None] / qmax
     rounded = torch.clamp(torch.round(x.double().flatten()[None] / steps), -qmax, qmax) * steps
     return cs[(rounded - x.double().flatten()).square().sum(1).argmin()].item()

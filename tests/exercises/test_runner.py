@@ -9,7 +9,14 @@ import torch
 
 from coursekit.exercises import exercise, exercises
 from coursekit.exercises.collect import hidden_tests
-from coursekit.exercises.expect import MismatchError, expect_close, expect_float, expect_int, expect_tensor, show
+from coursekit.exercises.expect import (
+    MismatchError,
+    expect_close,
+    expect_float,
+    expect_int,
+    expect_tensor,
+    show,
+)
 from coursekit.exercises.runner import forbidden_names, run
 from coursekit.exercises.spec import as_test
 from coursekit.exercises.student import InputChangedError, LocalStudent, NotAttemptedError, StudentError
@@ -45,6 +52,26 @@ def test_a_result_of_an_unforeseen_kind_is_wrong_not_a_crash():
         for spec in exercises():
             result = run(spec, LocalStudent({spec.name: lambda *a, value=value, **k: value}))
             assert result.points == 0.0, (spec.name, value)
+
+
+def test_a_call_that_does_not_end_is_stopped_and_the_other_tests_are_not_run():
+    def endless(*args, **kwargs):
+        while True:
+            pass
+
+    result = run(exercise("quantize"), LocalStudent({"quantize": endless}, seconds=0.2))
+    assert (result.status, result.points) == ("raised", 0.0)
+    assert "did not end within 0.2 seconds" in result.tests[0].message
+    assert "because of the one above" in result.tests[1].message
+
+
+def test_a_function_that_leaves_python_is_a_function_that_raises():
+    def leaves(*args, **kwargs):
+        raise SystemExit(3)
+
+    result = result_of(leaves)
+    assert result.status == "raised"
+    assert "SystemExit" in result.tests[0].message
 
 
 def test_changing_the_argument_in_place_loses_points_and_is_named():
@@ -122,7 +149,7 @@ def test_hidden_tests_take_part_only_when_grading(monkeypatch):
 
 
 def test_an_unknown_exercise_is_refused_with_the_names_there_are():
-    with pytest.raises(ValueError, match="quantise.*affine_qparams"):
+    with pytest.raises(ValueError, match=r"quantise.*affine_qparams"):
         exercise("quantise")
 
 

@@ -27,7 +27,7 @@ EXERCISES = (
         "affine_qparams", "01", 4, reference.affine_qparams,
         PUBLIC["affine_qparams"],
         (
-            "Before anything else, stretch the range so that it contains 0: what do min(lo, 0) and max(hi, 0) do?",
+            "Do it on paper first, for x in 5..6: which end of the range has to move, and where to? And for -6..-5?",
             "n codes have n - 1 steps between them. The zero point is where 0 falls when lo falls on qmin: count "
             "the steps from lo up to 0.",
             "The steps from lo to 0 are -lo / scale. Add them to qmin and round to an int. A range of width 0 only "
@@ -41,8 +41,8 @@ EXERCISES = (
         (
             "Four steps in this order: to units of one step, to whole numbers, to the zero point, into the range.",
             "torch.round, torch.clamp and .to(torch.int8) are all you need. Which of them must come last?",
-            "A cast to int8 keeps the lowest 8 bits: 200 becomes -56. Everything must be inside qmin..qmax before "
-            "you cast, and int_range(n_bits) says what these are.",
+            "A cast of what does not fit is undefined: here 200 becomes -56. Everything must be inside qmin..qmax "
+            "before you cast, and int_range(n_bits) says what these are.",
         ),
         codes.QUANTIZE, codes.quantize_probes, FORBIDDEN,
     ),

@@ -60,6 +60,10 @@ def _truncates_at_cast(x: Tensor, scale: Any, zero_point: int = 0, n_bits: int =
     return _codes(x / scale + zero_point, scale, zero_point, n_bits)
 
 
+def _adds_half_and_truncates(x: Tensor, scale: Any, zero_point: int = 0, n_bits: int = 8) -> Tensor:
+    return _codes(torch.trunc(x / scale + zero_point + 0.5), scale, zero_point, n_bits)
+
+
 def _floors(x: Tensor, scale: Any, zero_point: int = 0, n_bits: int = 8) -> Tensor:
     return _codes(torch.floor(x / scale) + zero_point, scale, zero_point, n_bits)
 
@@ -107,6 +111,8 @@ QUANTIZE = (
             "reaches a whole step.", _truncates),
     Mistake("no_rounding", "There is no round before the cast, and the cast cuts the fraction off.",
             _truncates_at_cast),
+    Mistake("adds_half_and_truncates", "Adding 0.5 and cutting the fraction off rounds negative numbers towards 0. Use "
+            "torch.round, or floor after adding the half.", _adds_half_and_truncates),
     Mistake("floors", "You round down. Nearest is what halves the largest error: torch.round.", _floors),
     Mistake("rounded_before_dividing", "You rounded x itself before dividing by the scale, so everything between two "
             "whole numbers is lost.", _rounds_first),

@@ -105,6 +105,11 @@ MSE_CLIP = (
     Mistake("largest_error", "You minimise the largest error, which one outlier decides alone.",
             lambda x, n_bits=8, n_candidates=100: _search(
                 x, n_bits, n_candidates, lambda x, x_hat, c: (x - x_hat).abs().max().item())),
+    Mistake("threshold_as_scale",
+            "You pass the threshold itself to fake_quantize; it wants the scale, threshold / qmax.",
+            lambda x, n_bits=8, n_candidates=100: min(
+                _candidates(x, n_candidates),
+                key=lambda c: (x - fake_quantize(x, c, n_bits)).square().mean().item())),
     Mistake("returns_scale", "You return the scale of the best candidate. The threshold is scale * qmax.",
             lambda x, n_bits=8, n_candidates=100: _search(x, n_bits, n_candidates) / int_range(n_bits)[1]),
     Mistake("returns_index", "You return the number of the best candidate, not the threshold itself.",

@@ -162,6 +162,9 @@ SYMMETRIC_SCALE = (
             lambda x, n_bits=8: _or_one(x.abs().max().item() / (2**n_bits - 1))),
     Mistake("doubles_the_range", "You divide 2 max|x| by qmax: the steps are twice as wide as they need be.",
             lambda x, n_bits=8: _or_one(2 * x.abs().max().item() / int_range(n_bits)[1])),
+    Mistake("uses_all_codes", "You spread -max|x|..max|x| over all the codes. The lowest one stays unused: "
+            "there are qmax steps on each side of 0.",
+            lambda x, n_bits=8: _or_one(2 * x.abs().max().item() / (2**n_bits - 1))),
     Mistake("zero_scale", "Right but for a tensor of zeros, which gets scale 0: quantize would divide by it.",
             lambda x, n_bits=8: x.abs().max().item() / int_range(n_bits)[1]),
     Mistake("ignores_n_bits", "Your scale is the same for every n_bits. Take qmax from int_range(n_bits).",
@@ -200,6 +203,10 @@ def _one_for_all(weight: Tensor, n_bits: int = 8, axis: int = 0) -> Tensor:
     return _per_channel(weight, n_bits, axis, weight.abs().max()).expand(shape).clone()
 
 
+def _fixed_dimensions(weight: Tensor, n_bits: int = 8, axis: int = 0) -> Tensor:
+    return _per_channel(weight, n_bits, axis, weight.abs().amax(dim=(1, 2, 3), keepdim=True))
+
+
 def _max_per_channel(weight: Tensor, n_bits: int = 8, axis: int = 0) -> Tensor:
     return _per_channel(weight, n_bits, axis, weight.amax(dim=_dims(weight, axis), keepdim=True))
 
@@ -223,6 +230,9 @@ PER_CHANNEL = (
             lambda weight, n_bits=8, axis=0: _per_channel(weight, n_bits, axis).reshape(-1, 1)),
     Mistake("ignores_axis", "You always take dimension 0 as the channels, whatever axis says.",
             lambda weight, n_bits=8, axis=0: _per_channel(weight, n_bits, 0)),
+    Mistake("fixed_dimensions", "You name the dimensions to reduce over, as for a convolution along axis 0. Make "
+            "the tuple from weight.dim() and axis, so that a linear layer's two dimensions work too.",
+            _fixed_dimensions),
     Mistake("dead_channel_zero", "A channel of zeros gets scale 0, and 0 / 0 is nan: one dead channel then spoils the "
             "layer.", _dead_zero),
     Mistake("max_without_abs", "You take max(w) of each channel, not max|w|.", _max_per_channel),

@@ -86,7 +86,9 @@ def test_per_channel_codes_equal_those_of_pytorch(n_bits):
     theirs = torch.fake_quantize_per_channel_affine(
         weight, scale.flatten(), torch.zeros(6, dtype=torch.int32), 0, -qmax, qmax
     )
-    assert torch.allclose(fake_quantize(weight, scale, n_bits), theirs, rtol=0, atol=scale.max().item() * 1e-5)
+    assert torch.allclose(
+        fake_quantize(weight, scale, n_bits), theirs, rtol=0, atol=scale.max().item() * 1e-5
+    )
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])

@@ -75,7 +75,9 @@ def test_uniform_data_follow_the_twelfth_of_a_squared_step():
     x = torch.rand(200_000, generator=torch.Generator().manual_seed(0)) * 2 - 1
     for n_bits in (4, 6, 8):
         scale = symmetric_scale(x, n_bits)
-        assert quantization_error(x, fake_quantize(x, scale, n_bits)).mse == pytest.approx(scale**2 / 12, rel=0.01)
+        assert quantization_error(x, fake_quantize(x, scale, n_bits)).mse == pytest.approx(
+            scale**2 / 12, rel=0.01
+        )
 
 
 def test_error_of_a_perfect_copy_is_none():

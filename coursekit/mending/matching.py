@@ -11,12 +11,12 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
 from nbformat.notebooknode import NotebookNode
-from nbgrader import utils
 
-from autograde.findings import Finding
-from autograde.notebookfile import RawCell, RawNotebook
+from coursekit.mending.findings import Finding
+from coursekit.mending.kinds import is_anchor, is_grade, is_solution
+from coursekit.mending.notebookfile import RawCell, RawNotebook
 
-__all__ = ["Matching", "defined_names", "edited_answers", "is_anchor", "is_demo"]
+__all__ = ["Matching", "defined_names", "edited_answers"]
 
 DEFINITION = re.compile(r"^(?:async\s+)?(?:def|class)\s+(\w+)", re.M)
 JOIN_CHARACTERS = 20_000
@@ -33,7 +33,7 @@ def edited_answers(submitted: RawNotebook, release: NotebookNode) -> int:
     present = [cell for cell in submitted.cells if cell.grade_id in known]
     if not present:
         return -1
-    answers = [cell for cell in present if utils.is_solution(known[cell.grade_id])]
+    answers = [cell for cell in present if is_solution(known[cell.grade_id])]
     return sum(cell.source.strip() != known[cell.grade_id].source.strip() for cell in answers)
 
 
@@ -43,16 +43,6 @@ def _parses(source: str) -> bool:
         return len(source) <= JOIN_CHARACTERS and ast.parse(source) is not None
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-
-
-def is_anchor(cell: NotebookNode) -> bool:
-    """Whether nbgrader knows the cell: a check, an answer, a locked cell or a task."""
-    return any(test(cell) for test in (utils.is_grade, utils.is_solution, utils.is_locked, utils.is_task))
-
-
-def is_demo(cell: NotebookNode) -> bool:
-    """Whether the cell is a demonstration, which is not run for a mark."""
-    return "demo" in cell.metadata.get("tags", [])
 
 
 @dataclass
@@ -80,7 +70,7 @@ class Matching:
         self.by_id = {cell.id: i for i, cell in enumerate(self.wanted) if cell.get("id")}
         self.by_source: dict[str, int] = {}
         for i, cell in enumerate(self.wanted):
-            if not utils.is_solution(cell) and cell.source.strip():
+            if not is_solution(cell) and cell.source.strip():
                 self.by_source.setdefault(cell.source.strip(), i)
         ids = {cell.cell_id for cell in self.cells}
         self.claims = [self._claim(cell, ids) for cell in self.cells]
@@ -116,9 +106,7 @@ class Matching:
         while position + 1 < len(self.cells):
             index, first, second = self.claims[position], self.cells[position], self.cells[position + 1]
             same = (
-                index is not None
-                and self.claims[position + 1] == index
-                and utils.is_solution(self.wanted[index])
+                index is not None and self.claims[position + 1] == index and is_solution(self.wanted[index])
             )
             joined = f"{first.source}\n{second.source}"
             if same and not (_parses(first.source) and _parses(second.source)) and _parses(joined):
@@ -144,7 +132,7 @@ class Matching:
         if len(positions) == 1:
             return positions[0]
         wanted = self.wanted[index]
-        if utils.is_solution(wanted):
+        if is_solution(wanted):
             return self._pick_answer(index, positions)
         own = [p for p in positions if self.cells[p].cell_id == wanted.get("id")]
         if is_anchor(wanted):
@@ -175,7 +163,7 @@ class Matching:
 
     def _check_position(self, index: int) -> int:
         """Where the check after this answer stands in the submission; the end if it is gone."""
-        later = [i for i in self.anchors.values() if i > index and utils.is_grade(self.wanted[i])]
+        later = [i for i in self.anchors.values() if i > index and is_grade(self.wanted[i])]
         if not later or later[0] not in self.claims:
             return len(self.cells)
         return max(p for p, claim in enumerate(self.claims) if claim == later[0])
@@ -186,7 +174,7 @@ class Matching:
 
     def competes(self, cell: RawCell, index: int) -> bool:
         """Whether a spare copy is another answer, and not a part of one that was split off, like a helper."""
-        if not utils.is_solution(self.wanted[index]):
+        if not is_solution(self.wanted[index]):
             return False
         mine, counted = defined_names(cell.source), defined_names(self.cells[self.chosen[index]].source)
         return bool(mine & counted) or not mine

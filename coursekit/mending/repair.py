@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from nbformat.notebooknode import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from nbgrader import utils
 
-from autograde.findings import Finding
-from autograde.matching import Matching, defined_names, is_anchor, is_demo
-from autograde.notebookfile import RawCell, RawNotebook
+from coursekit.mending.findings import Finding
+from coursekit.mending.kinds import is_anchor, is_demo, is_grade, is_locked, is_solution
+from coursekit.mending.matching import Matching, defined_names
+from coursekit.mending.notebookfile import RawCell, RawNotebook
 
 __all__ = ["REPORT_ID", "repair", "report_cell"]
 
@@ -81,7 +81,7 @@ class _Repair:
         if made.cell_type == "code":
             made.outputs, made.execution_count = [], None
         self._note_changes(cell, index)
-        if not utils.is_locked(wanted):
+        if not is_locked(wanted):
             made.source = cell.source
             if made.cell_type == "markdown" and cell.attachments:
                 made.attachments = {**made.get("attachments", {}), **cell.attachments}
@@ -102,7 +102,7 @@ class _Repair:
                     f"The cell {self.title(index)} was made a {wanted.cell_type} cell again.",
                     index,
                 )
-            if edited and utils.is_locked(wanted):
+            if edited and is_locked(wanted):
                 self.note(
                     "check_reset", f"The locked cell {self.title(index)} was edited; it was restored.", index
                 )
@@ -148,13 +148,13 @@ class _Repair:
             needed = wanted.cell_type == "code" and wanted.source.strip() and not is_demo(wanted)
             if index in self.match.chosen or not (is_anchor(wanted) or needed):
                 continue
-            if utils.is_solution(wanted) and self._adopt(index):
+            if is_solution(wanted) and self._adopt(index):
                 continue
-            code = "check_restored" if utils.is_grade(wanted) and utils.is_locked(wanted) else "cell_restored"
+            code = "check_restored" if is_grade(wanted) and is_locked(wanted) else "cell_restored"
             self.note(
                 code, f"The cell {self.title(index)} was missing; it was put back as it was released.", index
             )
-            self._insert(index, first=not utils.is_grade(wanted))
+            self._insert(index, first=not is_grade(wanted))
 
     def _adopt(self, index: int) -> bool:
         """Makes a cell of the student's own that defines what a missing answer should the answer."""
@@ -188,8 +188,8 @@ class _Repair:
     def order_checks(self) -> None:
         """Moves a check that stands before the answer it checks behind it."""
         for index in sorted(self.anchors.values()):
-            answers = [i for i in self.anchors.values() if i < index and utils.is_solution(self.wanted[i])]
-            if not utils.is_locked(self.wanted[index]) or not answers:
+            answers = [i for i in self.anchors.values() if i < index and is_solution(self.wanted[i])]
+            if not is_locked(self.wanted[index]) or not answers:
                 continue
             places = {item.index: place for place, item in enumerate(self.items)}
             if places[index] < places[answers[-1]]:
