@@ -1,4 +1,4 @@
-"""The instructor's command line: `python -m autograde build | bundle | demo | export | grade | report | similar`."""
+"""The instructor's command line, `python -m autograde COMMAND`; --help lists the commands."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ MODULES = (
     "autograde.bundle",
     "autograde.demo",
     "autograde.grade",
+    "autograde.regrade",
+    "autograde.verify",
     "autograde.report",
     "autograde.similar",
     "autograde.lms",

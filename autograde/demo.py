@@ -17,6 +17,7 @@ from nbgrader.coursedir import CourseDirectory
 from traitlets.config import Config
 
 from autograde.build import BuildOptions, build
+from autograde.chain import note_removal
 from autograde.collect import collect
 from autograde.demo_class import ASSIGNMENT, CLASS, FULL, NOTEBOOK, PREFIX, Made, files, solutions, write
 from autograde.grade import grade, require_walls
@@ -30,7 +31,7 @@ from autograde.report import Comparison, write_report
 
 __all__ = ["add_parser", "compare", "hand_in", "run_demo"]
 
-FOLDERS = ("submitted", "intake", "autograded", "feedback", "receipts")
+FOLDERS = ("submitted", "intake", "autograded", "feedback", "receipts", "judgements")
 
 
 def run_demo(course: Course, *, walls: bool = True, made: Sequence[Made] = CLASS) -> list[Comparison]:
@@ -114,6 +115,7 @@ def forget(course: Course, config: Config, student: str) -> None:
         raise ValueError(f"{student!r} is not a made student")
     with _gradebook(config) as gradebook, contextlib.suppress(MissingEntry):
         gradebook.remove_student(student)
+        note_removal(course.root / "classroom" / "record", student)
     for step in FOLDERS:
         shutil.rmtree(course.root / "classroom" / step / student, ignore_errors=True)
 

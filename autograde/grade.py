@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from autograde.marks import ClassMarks, StudentMarks
 from autograde.progress import Step, marks_table, quiet, watch
 from autograde.sandbox import available
 
-__all__ = ["add_parser", "grade", "require_walls", "said"]
+__all__ = ["NEEDS_HUMAN", "add_options", "add_parser", "as_json", "chosen", "grade", "require_walls", "said"]
 
 NEEDS_HUMAN = 2
 
@@ -32,11 +32,12 @@ def grade(
     sandbox: bool = True,
     step: Step | None = None,
     config: Config | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> tuple[Outcome, ...]:
     """Grades what students handed in, into the gradebook.
 
     Args:    students: names, or patterns such as `demo-*`. force, sandbox: see `grade_assignment`. step: told of each
-             submission. config: nbgrader's; the course's own by default.
+             submission. config: nbgrader's; the course's own by default. settings: see `grade_assignment`.
     Returns: an Outcome per submission, each once.
     Raises:  CourseError if there is no sandbox, or nothing to grade for a name.
     """
@@ -59,9 +60,10 @@ def grade(
                 sandbox=sandbox,
                 progress=progress,
                 config=config,
+                settings=settings,
             )
         except NbGraderException as error:
-            if str(error).startswith("No notebooks were matched"):
+            if str(error).startswith("No submissions were found"):
                 place = f"classroom/submitted/{pattern}/{assignment}/"
                 raise CourseError(f"nothing was handed in: there is no {place}") from error
             raise CourseError(str(error)) from error
@@ -94,6 +96,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="grade submissions into the gradebook",
         epilog=f"Exits with 0 if all was judged, {NEEDS_HUMAN} if something waits for a person, 1 after an error.",
     )
+    add_options(parser)
+    parser.set_defaults(run=_main)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what `grade` and `regrade` have in common."""
     parser.add_argument("assignment", metavar="ASSIGNMENT")
     parser.add_argument(
         "--student", nargs="+", action="extend", metavar="ID", help="only these; patterns like 'a*' work too"
@@ -102,9 +110,25 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--force", action="store_true", help="grade again what has not changed; manual marks stay"
     )
     parser.add_argument("--no-sandbox", action="store_true", help="run student code WITHOUT ANY PROTECTION")
+    parser.add_argument(
+        "--executor",
+        choices=("auto", "inline", "pool", "dask"),
+        help="judge in this process, in a pool of processes here (the default for a class), or on a Dask cluster",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes of the pool; one per core by default"
+    )
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of Dask, such as tcp://10.0.0.5:8786")
     parser.add_argument("--json", action="store_true", help="print the marks as JSON")
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
-    parser.set_defaults(run=_main)
+
+
+def chosen(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings of `c.Autograde` that were given on the command line; --scheduler alone means Dask."""
+    given = {name: getattr(args, name) for name in ("executor", "workers", "scheduler")}
+    if given["scheduler"] and not given["executor"]:
+        given["executor"] = "dask"
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _main(args: argparse.Namespace) -> int:
@@ -118,6 +142,7 @@ def _main(args: argparse.Namespace) -> int:
                 force=args.force,
                 sandbox=not args.no_sandbox,
                 step=step,
+                settings=chosen(args),
             )
         marks = _only(collect(root, args.assignment, course_config(root)), outcomes)
     waiting = any(student.needs_human for student in marks.students)

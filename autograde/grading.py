@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from nbgrader.converters.base import NbGraderException
 from nbgrader.coursedir import CourseDirectory
@@ -35,13 +36,14 @@ def grade_assignment(
     sandbox: bool = True,
     progress: Progress | None = None,
     config: Config | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> tuple[Outcome, ...]:
     """Grades the submissions of an assignment into the gradebook.
 
     Args:    assignment: the folder's name. root: of the course. student: a name or a pattern. force: also what was
              graded before and has not changed. sandbox: False runs student code without any protection. progress:
              called after each submission with its number, how many there are, and its Outcome. config: nbgrader's;
-             the course's own by default.
+             the course's own by default. settings: of `c.Autograde` for this run, such as executor and workers.
     Returns: an Outcome per submission, in the order of the students' names; one that could not be graded says why.
     Raises:  NbGraderException if nothing could be graded at all: no sandbox, no release, no submissions.
     """
@@ -50,6 +52,7 @@ def grade_assignment(
     config.CourseDirectory.student_id = student
     if not sandbox:
         config.Autograde.sandbox = False
+    config.Autograde.update(settings or {})
     converter = HarnessAutograde(coursedir=CourseDirectory(config=config), config=config)
     converter.force = force
     converter.progress = progress

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from autograde import converter, grade
+from autograde import grade, jobs
 from autograde.__main__ import main
 from autograde.sandbox import Availability
 from tests.autograde.tinycourse import ASSIGNMENT
@@ -58,20 +58,20 @@ def test_force_grades_again_what_has_not_changed(course, hand_in, right, capsys)
 def test_what_the_harness_could_not_grade_is_said_and_the_others_are_graded(
     course, hand_in, right, monkeypatch, capsys
 ):
-    for student in ("ada", "bob"):
-        hand_in(student, right(why="YOUR ANSWER HERE"))
-    real = converter.execute
+    hand_in("ada", right(why="YOUR ANSWER HERE"))
+    hand_in("bob", right(why="YOUR ANSWER HERE", square="def square(x): return x**2"))
+    real = jobs.execute
 
-    def failing(*args, **options):
-        if "ada" in str(options["assets"]):
-            raise RuntimeError("the disk is full")
-        return real(*args, **options)
+    def failing(notebook, **options):
+        if b"return x * x" in notebook:
+            raise RuntimeError("out of processes")
+        return real(notebook, **options)
 
-    monkeypatch.setattr(converter, "execute", failing)
+    monkeypatch.setattr(jobs, "execute", failing)
     assert run(course) == 2
     printed = capsys.readouterr()
     assert "ada failed" in printed.err
-    assert "the disk is full" in printed.err
+    assert "out of processes" in printed.err
     assert "not judged" in printed.out
     assert "bob graded" in printed.err
 
