@@ -165,6 +165,9 @@ def plot(runs: list[Run], path: Path) -> None:
             *zip(*points, strict=True), marker=marker, label=f"ours, {workers} worker{'s' * (workers > 1)}"
         )
     axes.set(xscale="log", yscale="log", xlabel="submissions in the class", ylabel="graded a minute")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
     best = max(run.per_minute for run in runs[1:])
     axes.set_title(
         f"Lesson 01: {best / stock:.1f} times stock nbgrader's throughput at equal marks", fontsize=10
