@@ -325,7 +325,7 @@ print("step / spread:", [round(s / weight.std().item(), 2) for s in steps])
 
 # %% tags=["demo", "nbval-ignore-output"]
 plot.lines(bits, {"measured": affine_db, "theory, s²/12": theory_db}, xticks=bits, xlabel="bits per value", ylabel="SQNR (dB)",
-           title="The theory holds until a step is wider than the weights' spread");
+           title="The theory holds until a step is twice the weights' spread");
 
 # %% [markdown]
 # ## 6 · Symmetric or asymmetric?
@@ -707,7 +707,7 @@ print(f"symmetric, per channel: largest difference {((theirs - ours).abs() / sca
 #
 # | question | answer, from the cells above |
 # | --- | --- |
-# | How much is a bit worth? | about 6 dB of SQNR, as $s^2/12$ says, until a step is wider than the weights' spread |
+# | How much is a bit worth? | about 6 dB of SQNR, as $s^2/12$ says, until a step is twice the weights' spread |
 # | Symmetric or affine? | weights symmetric; ReLU outputs affine, which is worth one bit there |
 # | One scale, or one per channel? | one per channel: 7.2 dB in our layer, for one number per channel |
 # | When does clipping pay? | in decibels with few bits: +6.6 dB at 4, +0.3 at 8; in accuracy only at 3 bits, and not per channel |
