@@ -83,6 +83,10 @@ class RemoteStudent:
 
         return call
 
+    def make(self, name: str, *args: Any) -> Any:
+        """An object of `coursekit.fixtures` in her process: a handle, or its value if it is a plain one."""
+        return self._call({"fixture": name}, name, args, {})
+
     def _on_handle(
         self, number: int, path: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from autograde.inside.codec import MAX_BYTES, Unsendable, WireError, decode, encode
+from autograde.inside.codec import MAX_BYTES, Unsendable, Wanted, WireError, decode, encode
+from coursekit.exercises.spec import Fixture
 
 __all__ = ["MAX_BYTES", "Handle", "Unsendable", "Unsupported", "WireError", "digests", "pack", "unpack"]
 
@@ -63,7 +64,18 @@ def pack(value: Any) -> tuple[Any, bytes]:
             return {"h": value._number}
         raise Unsendable(name)
 
-    return encode(value, opaque=opaque, strided=True)
+    return encode(_wanted(value), opaque=opaque, strided=True)
+
+
+def _wanted(value: Any) -> Any:
+    """The value with each fixture in it, at whatever depth of tuples and dicts, in the form in which it crosses."""
+    if isinstance(value, Fixture):
+        return Wanted(value.name, _wanted(value.args))
+    if type(value) is tuple:
+        return tuple(map(_wanted, value))
+    if type(value) is dict:
+        return {key: _wanted(each) for key, each in value.items()}
+    return value
 
 
 def unpack(tree: Any, data: bytes, remote: Callable[..., Any]) -> Any:

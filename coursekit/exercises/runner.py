@@ -131,10 +131,9 @@ def recognise(exercise: Exercise, student: Any) -> tuple[Mistake, ...]:
     """The first known mistake whose results on every probe equal the student's; empty if none does."""
     if not exercise.mistakes:
         return ()
-    results = list(_results(getattr_or_none(student, exercise.name), exercise.probes()))
-    for mistake, expected in zip(
-        exercise.mistakes, _expected(exercise.name, exercise.mistakes, exercise.probes), strict=True
-    ):
+    results = list(_results(student, exercise.name, exercise.probes(), exercise.observe))
+    expectations = _expected(exercise.name, exercise.mistakes, exercise.probes, exercise.observe)
+    for mistake, expected in zip(exercise.mistakes, expectations, strict=True):
         if all(same_result(a, b) for a, b in zip(results, expected, strict=True)):
             return (mistake,)
     return ()
@@ -142,11 +141,11 @@ def recognise(exercise: Exercise, student: Any) -> tuple[Mistake, ...]:
 
 @functools.lru_cache(maxsize=64)
 def _expected(
-    name: str, mistakes: tuple[Mistake, ...], probes: Callable[[], list[tuple[Any, ...]]]
+    name: str, mistakes: tuple[Mistake, ...], probes: Callable[[], list[tuple[Any, ...]]], observe: str
 ) -> list[list[Any]]:
     """What each mistake gives on each probe: worked out once, however many students are judged."""
     students = [LocalStudent({name: mistake.wrong}) for mistake in mistakes]
-    return [list(_results(getattr_or_none(student, name), probes())) for student in students]
+    return [list(_results(student, name, probes(), observe)) for student in students]
 
 
 def getattr_or_none(student: Any, name: str) -> Callable[..., Any] | None:
@@ -160,11 +159,13 @@ def getattr_or_none(student: Any, name: str) -> Callable[..., Any] | None:
 _RAISED = object()
 
 
-def _results(function: Callable[..., Any] | None, probes: list[tuple[Any, ...]]) -> Iterator[Any]:
-    """What the function returns on each probe; one and the same marker wherever it raises."""
+def _results(student: Any, name: str, probes: list[tuple[Any, ...]], observe: str) -> Iterator[Any]:
+    """What the function returns on each probe, in plain values; one and the same marker wherever it raises."""
+    function = getattr_or_none(student, name)
     for arguments in probes:
         try:
-            yield _RAISED if function is None else function(*arguments)
+            result = _RAISED if function is None else function(*arguments)
+            yield student.make(observe, result) if observe and result is not _RAISED else result
         except Exception:
             yield _RAISED
 
@@ -179,6 +180,8 @@ def same_result(a: Any, b: Any) -> bool:
         return torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-12, equal_nan=True)
     if isinstance(a, tuple | list):
         return len(a) == len(b) and all(same_result(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same_result(a[key], b[key]) for key in a)
     if isinstance(a, float):
         return (math.isnan(a) and math.isnan(b)) or math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-12)
     return bool(a == b)

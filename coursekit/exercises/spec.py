@@ -11,6 +11,7 @@ from typing import Any, Literal
 __all__ = [
     "CheckResult",
     "Exercise",
+    "Fixture",
     "Mistake",
     "Outcome",
     "Test",
@@ -23,6 +24,17 @@ __all__ = [
 Outcome = Literal["passed", "wrong", "raised", "not attempted"]
 Status = Literal["passed", "failed", "raised", "not attempted"]
 TestFunction = Callable[[Any], None]
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """Stands, among a call's arguments, for an object of `coursekit.fixtures`: made anew where the call runs.
+
+    Attributes: name: "module.function". args: its arguments, plain values or tensors.
+    """
+
+    name: str
+    args: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,8 @@ class Exercise:
                 forbidden: names that must not appear in her code, with the reason.
                 withheld: other functions of coursekit that would give the answer away; like the reference, they are
                 not there while a notebook is graded.
+                observe: where the function returns an object, such as a network, the fixture that says in plain
+                values what it is; mistakes are recognised by these.
     """
 
     name: str
@@ -80,6 +94,7 @@ class Exercise:
     probes: Callable[[], list[tuple[Any, ...]]]
     forbidden: Mapping[str, str] = field(default_factory=dict)
     withheld: tuple[Callable[..., Any], ...] = ()
+    observe: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from coursekit import fixtures
+from coursekit.exercises.spec import Fixture
+
 __all__ = [
     "InputChangedError",
     "LocalStudent",
@@ -55,6 +58,10 @@ class LocalStudent:
 
     def __init__(self, namespace: Mapping[str, Any], seconds: float = CALL_SECONDS) -> None:
         self._namespace, self._seconds = namespace, seconds
+
+    def make(self, name: str, *args: Any) -> Any:
+        """An object of `coursekit.fixtures`, where the student's functions are: to be passed to them, or asked."""
+        return fixtures.make(name, *args)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         function = self._namespace.get(name)
@@ -116,7 +123,9 @@ def changed(name: str, position: int) -> InputChangedError:
 
 
 def _copy(value: Any) -> Any:
-    """A copy that keeps strides, so that a non-contiguous tensor stays one."""
+    """A copy that keeps strides, so that a non-contiguous tensor stays one; the object a fixture stands for."""
+    if isinstance(value, Fixture):
+        return fixtures.make(value.name, *map(_copy, value.args))
     return value.detach().clone() if isinstance(value, Tensor) else value
 
 

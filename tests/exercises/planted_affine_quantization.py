@@ -4,6 +4,12 @@ WRONG[exercise][mistake id] is code that makes this mistake; RIGHT[exercise] is 
 It is kept as text, as it would stand in a notebook, and shares nothing with the reference or the known mistakes.
 """
 
+SETUP = """
+import math
+import torch
+from coursekit.quantization import check_finite, fake_quantize, int_range
+"""
+
 WRONG = {
     "affine_qparams": {
         "range_without_zero": """

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import math
+from pathlib import Path
 
-import planted_affine_quantization  # type: ignore[import-not-found]
 import pytest
 import torch
 
@@ -13,21 +14,24 @@ from autograde.hidden import HIDDEN
 from coursekit.exercises import exercise, exercises
 from coursekit.exercises.runner import recognise, run, same_result
 from coursekit.exercises.student import LocalStudent
-from coursekit.quantization import fake_quantize, int_range
 
-WRONG = {**planted_affine_quantization.WRONG}
-RIGHT = {**planted_affine_quantization.RIGHT}
+# One module a lesson: WRONG and RIGHT by exercise, and SETUP, the text of what the lesson's setup cell brings.
+PLANTED = [importlib.import_module(path.stem) for path in sorted(Path(__file__).parent.glob("planted_*.py"))]
+WRONG = {name: codes for module in PLANTED for name, codes in module.WRONG.items()}
+RIGHT = {name: codes for module in PLANTED for name, codes in module.RIGHT.items()}
+SETUP = {name: module.SETUP for module in PLANTED for name in module.WRONG}
 
 
-def notebook(code: str) -> LocalStudent:
+def notebook(name: str, code: str) -> LocalStudent:
     """A student whose notebook holds this code, after the lesson's setup cell."""
-    namespace = {"torch": torch, "math": math, "int_range": int_range, "fake_quantize": fake_quantize}
+    namespace: dict[str, object] = {}
+    exec(SETUP[name], namespace)
     exec(code, namespace)
     return LocalStudent(namespace)
 
 
 def graded(name: str, code: str):
-    return run(exercise(name), notebook(code), hidden=HIDDEN[name], source=code)
+    return run(exercise(name), notebook(name, code), hidden=HIDDEN[name], source=code)
 
 
 wrong = pytest.mark.parametrize(
@@ -45,7 +49,7 @@ def test_wrong_code_loses_points_and_gets_its_own_message(name, mistake):
 
 @wrong
 def test_wrong_code_already_fails_the_public_tests(name, mistake):
-    assert not run(exercise(name), notebook(WRONG[name][mistake])).passed
+    assert not run(exercise(name), notebook(name, WRONG[name][mistake])).passed
 
 
 @pytest.mark.parametrize(("name", "index"), [(name, i) for name in RIGHT for i in range(len(RIGHT[name]))])
