@@ -1,7 +1,8 @@
 """Trained networks that ship with the course: `load("resnet20")`.
 
 Each is a safetensors file beside a card: the recipe that made it, the seed, and the accuracy measured
-on all 10,000 test images. To train one again: `python -m coursekit.zoo resnet20`.
+on all 10,000 test images. To train one again: `python -m coursekit.zoo resnet20`. Networks that a technique made of
+these (quantized, pruned, distilled) are written by the script that their card names, with `publish`.
 """
 
 from __future__ import annotations
@@ -19,19 +20,21 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from coursekit.data import fashion_mnist
+from coursekit.data import Dataset, fashion_mnist
 from coursekit.models import LeNet5, LeNet300100, resnet20
 from coursekit.train import Recipe, evaluate, fit
 
-__all__ = ["available", "card", "load", "path", "train"]
+__all__ = ["available", "card", "load", "path", "publish", "train"]
 
 _FOLDER = Path(__file__).parent / "assets" / "zoo"
 
 
 @dataclass(frozen=True)
 class _Entry:
+    """How to build the network; how `train` trains it, or None where another script makes it."""
+
     build: Callable[[], nn.Module]
-    recipe: Recipe
+    recipe: Recipe | None
 
 
 _ENTRIES = {
@@ -90,9 +93,11 @@ def train(name: str, *, folder: Path = _FOLDER, threads: int = 1, progress: bool
 
     The epoch is fixed in advance: the test set chooses nothing, it only measures the last weights.
 
-    Raises: ValueError for a name the zoo does not have.
+    Raises: ValueError for a name the zoo does not have, or of a network that another script makes.
     """
     entry = _entry(name)
+    if entry.recipe is None:
+        raise ValueError(f"{name} is not trained here; made by: {card(name)['script']}")
     torch.set_num_threads(threads)  # the sums, and so the weights, depend on it
     torch.manual_seed(entry.recipe.seed)
     model = entry.build().to(memory_format=torch.channels_last)
@@ -100,21 +105,44 @@ def train(name: str, *, folder: Path = _FOLDER, threads: int = 1, progress: bool
     started = time.perf_counter()
     history = fit(model, train_set, entry.recipe, test=test_set, progress=progress)
     minutes = (time.perf_counter() - started) / 60
+    facts = {
+        "data": f"Fashion-MNIST, {len(train_set):,} training images",
+        "recipe": asdict(entry.recipe),
+        "test_accuracy_by_epoch": [round(a, 4) for a in history.accuracy],
+        "training_minutes": round(minutes, 1),
+        "threads": threads,
+    }
+    return _write(name, model, f"python -m coursekit.zoo {name}", facts, test_set, folder)
+
+
+def publish(
+    name: str, model: nn.Module, *, script: str, facts: dict[str, Any], folder: Path = _FOLDER
+) -> dict[str, Any]:
+    """Writes a network that a technique made into the zoo: its weights and its card, which it returns.
+
+    Args:   name: one the zoo knows how to build. model: loads into what the zoo builds under that name.
+            script: the command that makes it again. facts: what else the card says: recipe, seed, data, parent.
+    Raises: ValueError for a name the zoo does not have; RuntimeError if the weights do not fit.
+    """
+    _entry(name).build().load_state_dict(model.state_dict())
+    return _write(name, model, script, facts, fashion_mnist("test"), folder)
+
+
+def _write(
+    name: str, model: nn.Module, script: str, facts: dict[str, Any], test_set: Dataset, folder: Path
+) -> dict[str, Any]:
+    """Writes weights and card; the accuracy on the card is measured here, on these very weights."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
     save_file(state, folder / f"{name}.safetensors")
     (folder / f"{name}.safetensors").chmod(0o644)
     made = {
         "name": name,
-        "script": f"python -m coursekit.zoo {name}",
-        "data": f"Fashion-MNIST, {len(train_set):,} training images",
-        "recipe": asdict(entry.recipe),
+        "script": script,
         "parameters": sum(p.numel() for p in model.parameters()),
         "test_images": len(test_set),
         "test_accuracy": round(evaluate(model, test_set), 4),
-        "test_accuracy_by_epoch": [round(a, 4) for a in history.accuracy],
-        "training_minutes": round(minutes, 1),
-        "threads": threads,
+        **facts,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from coursekit import data, zoo
 from coursekit.train import evaluate
 
+ROOT = Path(__file__).parents[2]
 NAMES = zoo.available()
 
 
@@ -52,11 +54,14 @@ def test_accuracy_on_all_test_images_is_the_cards(name, network):
 
 
 def test_card_tells_how_to_make_the_network_again(name, network):
-    card = zoo.card(name)
-    assert card["recipe"] == asdict(zoo._ENTRIES[name].recipe)
-    assert card["script"] == f"python -m coursekit.zoo {name}"
+    card, recipe = zoo.card(name), zoo._ENTRIES[name].recipe
     assert card["test_images"] == 10_000
     assert card["parameters"] == sum(p.numel() for p in network.parameters())
+    if recipe is None:
+        assert (ROOT / card["script"].split()[1]).is_file()
+        return
+    assert card["recipe"] == asdict(recipe)
+    assert card["script"] == f"python -m coursekit.zoo {name}"
     # The last weights are kept, not the best: the test set chose nothing.
     assert len(card["test_accuracy_by_epoch"]) == card["recipe"]["epochs"]
     assert card["test_accuracy_by_epoch"][-1] == card["test_accuracy"]
@@ -87,3 +92,27 @@ def test_training_by_recipe_writes_weights_and_a_card_that_agree(tmp_path, monke
     monkeypatch.setattr(zoo, "_FOLDER", tmp_path / "zoo")
     assert evaluate(zoo.load("lenet300"), subset.take(500)) == pytest.approx(card["test_accuracy"], abs=5e-5)
     assert card["recipe"]["epochs"] == 1
+
+
+def test_a_published_network_has_a_card_with_the_accuracy_of_its_own_weights(tmp_path, monkeypatch, subset):
+    monkeypatch.setattr(zoo, "fashion_mnist", lambda split: data.fashion_mnist(split, subset=True).take(500))
+    model = zoo.load("lenet300")
+    with torch.no_grad():
+        model.fc3.bias.zero_()
+    card = zoo.publish("lenet300", model, script="python benchmarks/x.py", facts={"seed": 3}, folder=tmp_path)
+    assert card["test_accuracy"] == pytest.approx(evaluate(model, subset.take(500)), abs=5e-5)
+    assert (card["seed"], card["script"]) == (3, "python benchmarks/x.py")
+    monkeypatch.setattr(zoo, "_FOLDER", tmp_path)
+    assert torch.equal(zoo.load("lenet300").fc3.bias, model.fc3.bias)
+
+
+def test_weights_that_do_not_fit_are_not_published(tmp_path):
+    with pytest.raises(RuntimeError):
+        zoo.publish("lenet300", torch.nn.Linear(2, 2), script="x", facts={}, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_another_script_makes_is_not_trained_here(monkeypatch):
+    monkeypatch.setitem(zoo._ENTRIES, "lenet300", replace(zoo._ENTRIES["lenet300"], recipe=None))
+    with pytest.raises(ValueError, match="made by: python"):
+        zoo.train("lenet300")
