@@ -13,6 +13,42 @@ from coursekit.quantization.affine import (
 )
 from coursekit.quantization.errors import QuantizationError, error_parts, mse_clip, quantization_error
 from coursekit.quantization.folding import fold_batch_norm, fold_batch_norms
+from coursekit.quantization.grid import QParams
+from coursekit.quantization.integer import (
+    conv2d_accumulator,
+    integer_add,
+    integer_conv2d,
+    integer_linear,
+    integer_mean,
+    linear_accumulator,
+    quantize_bias,
+    quantize_multiplier,
+    quantize_multipliers,
+    requantize,
+    shared_multipliers,
+)
+from coursekit.quantization.integer_layers import (
+    IntegerLayer,
+    QuantizedConv2d,
+    QuantizedLinear,
+    weight_scales,
+)
+from coursekit.quantization.integer_model import (
+    FakeQuantizedModel,
+    QuantizedModel,
+    Step,
+    load_integer,
+    save_integer,
+)
+from coursekit.quantization.integer_ops import (
+    QuantizedActivation,
+    QuantizedAdd,
+    QuantizedAvgPool2d,
+    QuantizedConcat,
+    QuantizedFlatten,
+    QuantizedMaxPool2d,
+    QuantizedMean,
+)
 from coursekit.quantization.observers import (
     HistogramObserver,
     MinMaxObserver,
@@ -22,33 +58,66 @@ from coursekit.quantization.observers import (
     moving_average_range,
     range_qparams,
 )
+from coursekit.quantization.plan import UnsupportedLayerError
+from coursekit.quantization.static import StaticConfig, quantize_static
 from coursekit.quantization.weight_only import load_quantized, quantize_weights, save_quantized, weight_names
 
 __all__ = [
+    "FakeQuantizedModel",
     "HistogramObserver",
+    "IntegerLayer",
     "MinMaxObserver",
     "MovingAverageObserver",
     "Observer",
     "PercentileObserver",
+    "QParams",
     "QuantizationError",
+    "QuantizedActivation",
+    "QuantizedAdd",
+    "QuantizedAvgPool2d",
+    "QuantizedConcat",
+    "QuantizedConv2d",
+    "QuantizedFlatten",
+    "QuantizedLinear",
+    "QuantizedMaxPool2d",
+    "QuantizedMean",
+    "QuantizedModel",
+    "StaticConfig",
+    "Step",
+    "UnsupportedLayerError",
     "affine_qparams",
     "affine_qparams_per_channel",
     "check_finite",
+    "conv2d_accumulator",
     "dequantize",
     "error_parts",
     "fake_quantize",
     "fold_batch_norm",
     "fold_batch_norms",
     "int_range",
+    "integer_add",
+    "integer_conv2d",
+    "integer_linear",
+    "integer_mean",
+    "linear_accumulator",
+    "load_integer",
     "load_quantized",
     "moving_average_range",
     "mse_clip",
     "quantization_error",
     "quantize",
+    "quantize_bias",
+    "quantize_multiplier",
+    "quantize_multipliers",
+    "quantize_static",
     "quantize_weights",
     "range_qparams",
+    "requantize",
+    "save_integer",
     "save_quantized",
+    "shared_multipliers",
     "symmetric_scale",
     "symmetric_scale_per_channel",
     "weight_names",
+    "weight_scales",
 ]

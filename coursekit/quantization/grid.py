@@ -11,7 +11,7 @@ from torch import Tensor
 
 from coursekit.quantization.affine import dequantize, int_range, quantize
 
-__all__ = ["Activation", "QParams", "activate", "as_qparams"]
+__all__ = ["Activation", "QParams", "activate", "as_qparams", "pair"]
 
 Activation = Literal["relu", "relu6"]
 
@@ -66,3 +66,8 @@ def activate(x: Tensor, activation: Activation | None) -> Tensor:
 def as_qparams(value: QParams | dict[str, Any]) -> QParams:
     """A QParams, also from the dict that a JSON file has."""
     return value if isinstance(value, QParams) else QParams(**value)
+
+
+def pair(size: int | tuple[int, ...] | list[int]) -> tuple[int, int]:
+    """Both sides of a size that may be one number, or a list as JSON makes it."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])

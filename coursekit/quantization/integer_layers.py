@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coursekit.quantization.affine import int_range, quantize, symmetric_scale
-from coursekit.quantization.grid import Activation, QParams, activate, as_qparams
+from coursekit.quantization.grid import Activation, QParams, activate, as_qparams, pair
 from coursekit.quantization.integer import (
     conv2d_accumulator,
     linear_accumulator,
@@ -243,7 +243,7 @@ class QuantizedConv2d(_Weighted):
     ) -> None:
         shape = (n_out, n_in // groups, *kernel_size)
         super().__init__(shape, input, output, activation, weight_bits, per_channel)
-        self.stride, self.padding, self.dilation = tuple(stride), tuple(padding), tuple(dilation)
+        self.stride, self.padding, self.dilation = pair(stride), pair(padding), pair(dilation)
         self.groups = groups
 
     @classmethod

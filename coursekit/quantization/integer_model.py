@@ -27,7 +27,7 @@ from coursekit.quantization.integer_ops import (
 
 __all__ = ["FakeQuantizedModel", "QuantizedModel", "Step", "load_integer", "save_integer"]
 
-_KINDS: dict[str, type[IntegerLayer]] = {
+KINDS: dict[str, type[IntegerLayer]] = {
     each.kind: each
     for each in (
         QuantizedActivation, QuantizedAdd, QuantizedAvgPool2d, QuantizedConcat, QuantizedConv2d, QuantizedFlatten,
@@ -150,7 +150,7 @@ def load_integer(path: str | PathLike[str]) -> QuantizedModel:
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     description = json.loads(metadata["network"])
     steps = [
-        Step(name, tuple(inputs), _KINDS[kind](**config))
+        Step(name, tuple(inputs), KINDS[kind](**config))
         for name, kind, inputs, config in description["steps"]
     ]
     model = QuantizedModel(as_qparams(description["input"]), steps)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from coursekit.quantization.grid import Activation, QParams, activate, as_qparams
+from coursekit.quantization.grid import Activation, QParams, activate, as_qparams, pair
 from coursekit.quantization.integer import integer_mean, quantize_multiplier, requantize, shared_multipliers
 from coursekit.quantization.integer_layers import IntegerLayer
 
@@ -107,7 +107,7 @@ class QuantizedAvgPool2d(IntegerLayer):
 
     def __init__(self, *, kernel_size: _Pair, stride: _Pair, input: _Grid, output: _Grid) -> None:
         super().__init__()
-        self.kernel_size, self.stride = _pair(kernel_size), _pair(stride)
+        self.kernel_size, self.stride = pair(kernel_size), pair(stride)
         self.input, self.output = as_qparams(input), as_qparams(output)
 
     def forward(self, *codes: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ class QuantizedMaxPool2d(_SameGrid):
 
     def __init__(self, *, kernel_size: _Pair, stride: _Pair, padding: _Pair = 0, output: _Grid) -> None:
         super().__init__(output)
-        self.kernel_size, self.stride, self.padding = _pair(kernel_size), _pair(stride), _pair(padding)
+        self.kernel_size, self.stride, self.padding = pair(kernel_size), pair(stride), pair(padding)
 
     def _pick(self, x: Tensor) -> Tensor:
         return F.max_pool2d(x, self.kernel_size, self.stride, self.padding)
@@ -241,8 +241,3 @@ class QuantizedActivation(_SameGrid):
 
     def config(self) -> dict[str, Any]:
         return {"activation": self.activation, **super().config()}
-
-
-def _pair(size: _Pair | list[int]) -> tuple[int, int]:
-    """Both sides of a size that may be one number, or a list as JSON makes it."""
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
