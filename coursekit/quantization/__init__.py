@@ -11,7 +11,12 @@ from coursekit.quantization.affine import (
     symmetric_scale,
     symmetric_scale_per_channel,
 )
-from coursekit.quantization.errors import QuantizationError, error_parts, mse_clip, quantization_error
+from coursekit.quantization.errors import (
+    QuantizationError,
+    error_parts,
+    mse_clip,
+    quantization_error,
+)
 from coursekit.quantization.floats import (
     BF16,
     E4M3,
@@ -26,7 +31,25 @@ from coursekit.quantization.floats import (
     round_to_format,
     value_from_bits,
 )
-from coursekit.quantization.half import AutocastTraining, HalfTraining, cast_model, gradients_by_layer
+from coursekit.quantization.folding import (
+    fold_batch_norm,
+    fold_batch_norms,
+)
+from coursekit.quantization.half import (
+    AutocastTraining,
+    HalfTraining,
+    cast_model,
+    gradients_by_layer,
+)
+from coursekit.quantization.observers import (
+    HistogramObserver,
+    MinMaxObserver,
+    MovingAverageObserver,
+    Observer,
+    PercentileObserver,
+    moving_average_range,
+    range_qparams,
+)
 from coursekit.quantization.scaling import (
     DynamicLossScale,
     loss_scale_step,
@@ -34,7 +57,12 @@ from coursekit.quantization.scaling import (
     underflow_share,
     unscale_and_clip,
 )
-from coursekit.quantization.weight_only import load_quantized, quantize_weights, save_quantized, weight_names
+from coursekit.quantization.weight_only import (
+    load_quantized,
+    quantize_weights,
+    save_quantized,
+    weight_names,
+)
 
 __all__ = [
     "BF16",
@@ -47,6 +75,11 @@ __all__ = [
     "DynamicLossScale",
     "FloatFormat",
     "HalfTraining",
+    "HistogramObserver",
+    "MinMaxObserver",
+    "MovingAverageObserver",
+    "Observer",
+    "PercentileObserver",
     "QuantizationError",
     "affine_qparams",
     "affine_qparams_per_channel",
@@ -57,16 +90,20 @@ __all__ = [
     "error_parts",
     "fake_quantize",
     "float_bits",
+    "fold_batch_norm",
+    "fold_batch_norms",
     "format_of",
     "gradients_by_layer",
     "int_range",
     "load_quantized",
     "loss_scale_step",
     "master_weight_update",
+    "moving_average_range",
     "mse_clip",
     "quantization_error",
     "quantize",
     "quantize_weights",
+    "range_qparams",
     "round_to_format",
     "save_quantized",
     "symmetric_scale",

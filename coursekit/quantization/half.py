@@ -180,7 +180,7 @@ class HalfTraining:
     def _update(self, parameters: list[nn.Parameter], grads: list[Tensor]) -> None:
         for i, (parameter, grad) in enumerate(zip(parameters, grads, strict=True)):
             if self.masters is None:
-                parameter -= self.lr * grad.to(self.dtype)  # rounds twice: the product, and the difference
+                parameter.sub_(self.lr * grad.to(self.dtype))  # rounds twice: the product, and the difference
             else:
                 self.masters[i], _ = master_weight_update(self.masters[i], grad, self.lr)
                 parameter.copy_(self.masters[i])
