@@ -24,7 +24,7 @@ def layer_sensitivity(model: nn.Module, score: Score, n_bits: int = 8) -> dict[s
              images that are not the test set. n_bits: 2 to 8; one symmetric scale for each output channel.
     Returns: weight name to drop, in units of the score, in the order of the network; below 0 where it rose.
     Raises:  ValueError if the model has no such layer or a score is not finite; else as `int_range`.
-    Source:  Wu et al. 2020, arXiv:2004.09602 (there to choose the layers that stay in floating point). Taught in lesson 02.
+    Source:  Wu et al. 2020, arXiv:2004.09602 (to choose the layers that stay in floating point). Taught in lesson 02.
     """
     names = weight_names(model)
     if not names:
