@@ -11,8 +11,44 @@ from coursekit.quantization.affine import (
     symmetric_scale,
     symmetric_scale_per_channel,
 )
-from coursekit.quantization.errors import QuantizationError, error_parts, mse_clip, quantization_error
-from coursekit.quantization.folding import fold_batch_norm, fold_batch_norms
+from coursekit.quantization.errors import (
+    QuantizationError,
+    error_parts,
+    mse_clip,
+    quantization_error,
+)
+from coursekit.quantization.floats import (
+    BF16,
+    E4M3,
+    E5M2,
+    FLOAT_FORMATS,
+    FP16,
+    FP32,
+    FloatFormat,
+    bit_string,
+    float_bits,
+    format_of,
+    round_to_format,
+    value_from_bits,
+)
+from coursekit.quantization.folding import (
+    fold_batch_norm,
+    fold_batch_norms,
+)
+from coursekit.quantization.half import (
+    AutocastTraining,
+    HalfTraining,
+    cast_model,
+    gradients_by_layer,
+)
+from coursekit.quantization.mixed_precision import (
+    load_mixed,
+    mixed_precision,
+    pack_codes,
+    save_mixed,
+    unpack_codes,
+    weight_bytes,
+)
 from coursekit.quantization.observers import (
     HistogramObserver,
     MinMaxObserver,
@@ -22,9 +58,37 @@ from coursekit.quantization.observers import (
     moving_average_range,
     range_qparams,
 )
-from coursekit.quantization.weight_only import load_quantized, quantize_weights, save_quantized, weight_names
+from coursekit.quantization.scaling import (
+    DynamicLossScale,
+    loss_scale_step,
+    master_weight_update,
+    underflow_share,
+    unscale_and_clip,
+)
+from coursekit.quantization.sensitivity import (
+    greedy_bits,
+    layer_sensitivity,
+    optimal_bits,
+    sensitivity_table,
+)
+from coursekit.quantization.weight_only import (
+    load_quantized,
+    quantize_weights,
+    save_quantized,
+    weight_names,
+)
 
 __all__ = [
+    "BF16",
+    "E4M3",
+    "E5M2",
+    "FLOAT_FORMATS",
+    "FP16",
+    "FP32",
+    "AutocastTraining",
+    "DynamicLossScale",
+    "FloatFormat",
+    "HalfTraining",
     "HistogramObserver",
     "MinMaxObserver",
     "MovingAverageObserver",
@@ -33,22 +97,43 @@ __all__ = [
     "QuantizationError",
     "affine_qparams",
     "affine_qparams_per_channel",
+    "bit_string",
+    "cast_model",
     "check_finite",
     "dequantize",
     "error_parts",
     "fake_quantize",
+    "float_bits",
     "fold_batch_norm",
     "fold_batch_norms",
+    "format_of",
+    "gradients_by_layer",
+    "greedy_bits",
     "int_range",
+    "layer_sensitivity",
+    "load_mixed",
     "load_quantized",
+    "loss_scale_step",
+    "master_weight_update",
+    "mixed_precision",
     "moving_average_range",
     "mse_clip",
+    "optimal_bits",
+    "pack_codes",
     "quantization_error",
     "quantize",
     "quantize_weights",
     "range_qparams",
+    "round_to_format",
+    "save_mixed",
     "save_quantized",
+    "sensitivity_table",
     "symmetric_scale",
     "symmetric_scale_per_channel",
+    "underflow_share",
+    "unpack_codes",
+    "unscale_and_clip",
+    "value_from_bits",
+    "weight_bytes",
     "weight_names",
 ]
