@@ -12,8 +12,23 @@ from coursekit.quantization.affine import (
     symmetric_scale_per_channel,
 )
 from coursekit.quantization.errors import QuantizationError, error_parts, mse_clip, quantization_error
+from coursekit.quantization.floats import (
+    BF16,
+    E4M3,
+    E5M2,
+    FLOAT_FORMATS,
+    FP16,
+    FP32,
+    FloatFormat,
+    bit_string,
+    float_bits,
+    format_of,
+    round_to_format,
+    value_from_bits,
+)
 from coursekit.quantization.folding import fold_batch_norm, fold_batch_norms
 from coursekit.quantization.grid import QParams
+from coursekit.quantization.half import AutocastTraining, HalfTraining, cast_model, gradients_by_layer
 from coursekit.quantization.integer import (
     conv2d_accumulator,
     integer_add,
@@ -48,35 +63,6 @@ from coursekit.quantization.integer_ops import (
     QuantizedFlatten,
     QuantizedMaxPool2d,
     QuantizedMean,
-from coursekit.quantization.errors import (
-    QuantizationError,
-    error_parts,
-    mse_clip,
-    quantization_error,
-)
-from coursekit.quantization.floats import (
-    BF16,
-    E4M3,
-    E5M2,
-    FLOAT_FORMATS,
-    FP16,
-    FP32,
-    FloatFormat,
-    bit_string,
-    float_bits,
-    format_of,
-    round_to_format,
-    value_from_bits,
-)
-from coursekit.quantization.folding import (
-    fold_batch_norm,
-    fold_batch_norms,
-)
-from coursekit.quantization.half import (
-    AutocastTraining,
-    HalfTraining,
-    cast_model,
-    gradients_by_layer,
 )
 from coursekit.quantization.mixed_precision import (
     load_mixed,
@@ -96,18 +82,26 @@ from coursekit.quantization.observers import (
     range_qparams,
 )
 from coursekit.quantization.plan import UnsupportedLayerError
+from coursekit.quantization.scaling import (
+    DynamicLossScale,
+    loss_scale_step,
+    master_weight_update,
+    underflow_share,
+    unscale_and_clip,
+)
+from coursekit.quantization.sensitivity import greedy_bits, layer_sensitivity, optimal_bits, sensitivity_table
 from coursekit.quantization.static import StaticConfig, quantize_static
 from coursekit.quantization.weight_only import load_quantized, quantize_weights, save_quantized, weight_names
 
 __all__ = [
-    "AutocastTraining",
     "BF16",
-    "DynamicLossScale",
     "E4M3",
     "E5M2",
     "FLOAT_FORMATS",
     "FP16",
     "FP32",
+    "AutocastTraining",
+    "DynamicLossScale",
     "FakeQuantizedModel",
     "FloatFormat",
     "HalfTraining",
