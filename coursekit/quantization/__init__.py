@@ -11,12 +11,7 @@ from coursekit.quantization.affine import (
     symmetric_scale,
     symmetric_scale_per_channel,
 )
-from coursekit.quantization.errors import (
-    QuantizationError,
-    error_parts,
-    mse_clip,
-    quantization_error,
-)
+from coursekit.quantization.errors import QuantizationError, error_parts, mse_clip, quantization_error
 from coursekit.quantization.floats import (
     BF16,
     E4M3,
@@ -31,15 +26,43 @@ from coursekit.quantization.floats import (
     round_to_format,
     value_from_bits,
 )
-from coursekit.quantization.folding import (
-    fold_batch_norm,
-    fold_batch_norms,
+from coursekit.quantization.folding import fold_batch_norm, fold_batch_norms
+from coursekit.quantization.grid import QParams
+from coursekit.quantization.half import AutocastTraining, HalfTraining, cast_model, gradients_by_layer
+from coursekit.quantization.integer import (
+    conv2d_accumulator,
+    integer_add,
+    integer_conv2d,
+    integer_linear,
+    integer_mean,
+    linear_accumulator,
+    quantize_bias,
+    quantize_multiplier,
+    quantize_multipliers,
+    requantize,
+    shared_multipliers,
 )
-from coursekit.quantization.half import (
-    AutocastTraining,
-    HalfTraining,
-    cast_model,
-    gradients_by_layer,
+from coursekit.quantization.integer_layers import (
+    IntegerLayer,
+    QuantizedConv2d,
+    QuantizedLinear,
+    weight_scales,
+)
+from coursekit.quantization.integer_model import (
+    FakeQuantizedModel,
+    QuantizedModel,
+    Step,
+    load_integer,
+    save_integer,
+)
+from coursekit.quantization.integer_ops import (
+    QuantizedActivation,
+    QuantizedAdd,
+    QuantizedAvgPool2d,
+    QuantizedConcat,
+    QuantizedFlatten,
+    QuantizedMaxPool2d,
+    QuantizedMean,
 )
 from coursekit.quantization.mixed_precision import (
     load_mixed,
@@ -58,6 +81,7 @@ from coursekit.quantization.observers import (
     moving_average_range,
     range_qparams,
 )
+from coursekit.quantization.plan import UnsupportedLayerError
 from coursekit.quantization.scaling import (
     DynamicLossScale,
     loss_scale_step,
@@ -65,18 +89,9 @@ from coursekit.quantization.scaling import (
     underflow_share,
     unscale_and_clip,
 )
-from coursekit.quantization.sensitivity import (
-    greedy_bits,
-    layer_sensitivity,
-    optimal_bits,
-    sensitivity_table,
-)
-from coursekit.quantization.weight_only import (
-    load_quantized,
-    quantize_weights,
-    save_quantized,
-    weight_names,
-)
+from coursekit.quantization.sensitivity import greedy_bits, layer_sensitivity, optimal_bits, sensitivity_table
+from coursekit.quantization.static import StaticConfig, quantize_static
+from coursekit.quantization.weight_only import load_quantized, quantize_weights, save_quantized, weight_names
 
 __all__ = [
     "BF16",
@@ -87,19 +102,36 @@ __all__ = [
     "FP32",
     "AutocastTraining",
     "DynamicLossScale",
+    "FakeQuantizedModel",
     "FloatFormat",
     "HalfTraining",
     "HistogramObserver",
+    "IntegerLayer",
     "MinMaxObserver",
     "MovingAverageObserver",
     "Observer",
     "PercentileObserver",
+    "QParams",
     "QuantizationError",
+    "QuantizedActivation",
+    "QuantizedAdd",
+    "QuantizedAvgPool2d",
+    "QuantizedConcat",
+    "QuantizedConv2d",
+    "QuantizedFlatten",
+    "QuantizedLinear",
+    "QuantizedMaxPool2d",
+    "QuantizedMean",
+    "QuantizedModel",
+    "StaticConfig",
+    "Step",
+    "UnsupportedLayerError",
     "affine_qparams",
     "affine_qparams_per_channel",
     "bit_string",
     "cast_model",
     "check_finite",
+    "conv2d_accumulator",
     "dequantize",
     "error_parts",
     "fake_quantize",
@@ -110,7 +142,13 @@ __all__ = [
     "gradients_by_layer",
     "greedy_bits",
     "int_range",
+    "integer_add",
+    "integer_conv2d",
+    "integer_linear",
+    "integer_mean",
     "layer_sensitivity",
+    "linear_accumulator",
+    "load_integer",
     "load_mixed",
     "load_quantized",
     "loss_scale_step",
@@ -122,12 +160,19 @@ __all__ = [
     "pack_codes",
     "quantization_error",
     "quantize",
+    "quantize_bias",
+    "quantize_multiplier",
+    "quantize_multipliers",
+    "quantize_static",
     "quantize_weights",
     "range_qparams",
+    "requantize",
     "round_to_format",
+    "save_integer",
     "save_mixed",
     "save_quantized",
     "sensitivity_table",
+    "shared_multipliers",
     "symmetric_scale",
     "symmetric_scale_per_channel",
     "underflow_share",
@@ -136,4 +181,5 @@ __all__ = [
     "value_from_bits",
     "weight_bytes",
     "weight_names",
+    "weight_scales",
 ]
