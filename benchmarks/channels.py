@@ -42,7 +42,6 @@ CACHE = ROOT / "build" / "channels"
 RESULTS = ROOT / "benchmarks" / "results"
 SHAPE = (1, 28, 28)
 METHODS = ("taylor per MAC", "Torch-Pruning group L1")
-KEPT = (1.0, 0.9, 0.7, 0.5, 0.3)
 
 
 def recipe(seed: int) -> Recipe:
@@ -230,8 +229,12 @@ def _accuracy_table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _latency_table(rows: list[dict[str, Any]], times: list[dict[str, Any]]) -> list[str]:
-    lines = ["Time of these networks as a ratio to the dense one's, in one run:", "",
-             "| engine | batch | dense (ms, median) | " + " | ".join(METHODS) + " |", "| --- | --- | --- | --- | --- |"]  # fmt: skip
+    lines = [
+        "Time of these networks as a ratio to the dense one's, in one run:",
+        "",
+        f"| engine | batch | dense (ms, median) | {' | '.join(METHODS)} |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for engine in ("eager", "ONNX Runtime"):
         for batch in (1, 64):
             here = {t["model"]: t for t in times if (t["engine"], t["batch"]) == (engine, batch)}
@@ -242,9 +245,12 @@ def _latency_table(rows: list[dict[str, Any]], times: list[dict[str, Any]]) -> l
 
 def _ladder_table(steps: list[dict[str, Any]]) -> list[str]:
     kinds = [(engine, batch) for engine in ("eager", "ONNX Runtime") for batch in (1, 64)]
-    lines = ["Share of channels removed from every group (no training), MACs and time as ratios to the dense network:", "",
-             "| layout | removed (%) | MACs | " + " | ".join(f"{e}, batch {b}" for e, b in kinds) + " |",
-             "| --- | --- | --- |" + " --- |" * len(kinds)]  # fmt: skip
+    lines = [
+        "Channels removed from every group, without training: MACs and time as ratios to the dense network.",
+        "",
+        f"| layout | removed (%) | MACs | {' | '.join(f'{e}, batch {b}' for e, b in kinds)} |",
+        "| --- | --- | --- |" + " --- |" * len(kinds),
+    ]
     for layout in ("uniform", "multiples of 8"):
         here = [s for s in steps if s["layout"] == layout and s["removed"] != "dense"]
         for removed in dict.fromkeys(s["removed"] for s in here):
@@ -283,9 +289,14 @@ def _plots(rows: list[dict[str, Any]], steps: list[dict[str, Any]]) -> None:
             if any(r["method"] == method for r in rows)
         }
         axes = plot.lines(
-            list(epochs), means, percent=True, xlabel="epochs of fine-tuning", ylabel="accuracy on 2,000 test images",
-            title="Half the MACs: fine-tuning brings the accuracy back", references={"dense": rows[0]["accuracy_dense"]},
-        )  # fmt: skip
+            list(epochs),
+            means,
+            percent=True,
+            xlabel="epochs of fine-tuning",
+            ylabel="accuracy on 2,000 test images",
+            title="Half the MACs: fine-tuning brings the accuracy back",
+            references={"dense": rows[0]["accuracy_dense"]},
+        )
         _save(axes, "channels-finetuning.png")
 
 
