@@ -127,6 +127,7 @@ def prune_channels(model: nn.Module, example_input: Tensor, config: ChannelPruni
              the target cannot be met.
     Source:  Li et al. 2017, arXiv:1608.08710; Fang et al. 2023, arXiv:2301.12900. Taught in lesson 06.
 
+    >>> import torch
     >>> from coursekit.models import resnet20
     >>> half = prune_channels(resnet20(), torch.zeros(1, 1, 28, 28), ChannelPruning(ratio=0.5))
     >>> half.conv1.weight.shape, half.fc.weight.shape

@@ -54,7 +54,6 @@ def test_what_cannot_be_followed_is_refused_by_name(then, named):
 @pytest.mark.parametrize(
     ("layer", "named"),
     [
-        (nn.LSTM(4, 4), "LSTM"),
         (nn.ConvTranspose2d(4, 4, 2), "ConvTranspose2d"),
         (nn.LayerNorm(4), "LayerNorm"),
         (nn.PReLU(4), "PReLU"),
