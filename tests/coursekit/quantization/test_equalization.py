@@ -108,7 +108,7 @@ def test_corrected_bias_gives_the_mean_output_back():
 
 
 def test_whole_network_has_its_mean_logits_back_after_correction():
-    """The last layer's mean output is corrected like any other: to half a step of its bias, on the images measured on."""
+    """The last layer is corrected like any other: its mean output comes back, to half a step of its bias."""
     model, images = uneven(), normal(64, 1, 28, 28, seed=4)
     target = predict(model, images).mean(0)
     prepared = prepare_qat(model, QATConfig(weight_bits=4, per_channel=False, edge_bits=None))
