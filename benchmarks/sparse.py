@@ -179,8 +179,6 @@ def _revived(put: Callable[..., None], optimizer_name: str, data: Dataset) -> tu
         _step(model, optimizer, data, i, 32)
     masks = make_masks(magnitude_scores(model), 0.9)
     put(model, masks)
-    if put is _torch_prune:  # it makes a new parameter, which the old optimizer does not know
-        optimizer = OPTIMIZERS[optimizer_name](model.parameters())
     for i in range(1000):
         _step(model, optimizer, data, i, 32)
     acting = parameter = 0
