@@ -5,9 +5,12 @@ They live in a package of their own so that the student bundle and the sandbox c
 
 from __future__ import annotations
 
-from autograde.hidden import affine_quantization
+from autograde.hidden import affine_quantization, post_training
 from coursekit.exercises.spec import Test
 
 __all__ = ["HIDDEN"]
 
-HIDDEN: dict[str, tuple[Test, ...]] = {**affine_quantization.HIDDEN}
+HIDDEN: dict[str, tuple[Test, ...]] = {
+    **affine_quantization.HIDDEN,
+    **post_training.HIDDEN,
+}
