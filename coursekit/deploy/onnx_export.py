@@ -32,9 +32,11 @@ def export_qdq(
     The file holds our int8 weights, int32 biases, scales and zero points. By itself it says: dequantize, compute in
     float, quantize. A runtime that knows integer kernels (ONNX Runtime, OpenVINO, TensorRT) fuses each such group into
     one of them. Its requantization is its own, with a float factor and halves to even: a code may differ by one step.
+    Activations are stored as uint8, codes and zero points 128 higher than ours, the same values: x86 processors
+    multiply uint8 by int8, and ONNX Runtime leaves layers in float where it must change the type itself.
 
     Args:   model: from `quantize_static`. path: the file to write. image_shape: of one image.
-            layer_codes: also make the int8 codes of the input and of every step an output, "<name>.codes".
+            layer_codes: also make the uint8 codes of the input and of every step an output, "<name>.codes".
     Source: ONNX operator specification, QuantizeLinear; Wu et al. 2020, arXiv:2004.09602. Taught in lesson 02.
     """
     graph = OnnxGraph(image_shape)
@@ -51,7 +53,7 @@ def export_qdq(
     graph.output(_dequantized(graph, codes[step.name], grids[step.name], "logits"))
     if layer_codes:
         for name in codes.values():
-            graph.output(name, TensorProto.INT8)
+            graph.output(name, TensorProto.UINT8)
     Path(path).write_bytes(graph.model().SerializeToString())
 
 

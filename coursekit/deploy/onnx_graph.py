@@ -42,7 +42,7 @@ class OnnxGraph:
     def constant(self, name: str, value: Tensor | np.ndarray) -> str:
         """A named constant of the value's own type."""
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.constants.append(numpy_helper.from_array(np.require(array, requirements="C"), name))
         return name
 
     def node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
@@ -51,17 +51,17 @@ class OnnxGraph:
         return output
 
     def quantize(self, x: str, scale: float, zero_point: int, output: str) -> str:
-        """int8 codes of a tensor."""
+        """uint8 codes of a tensor: 128 more than our int8 ones, and so is the zero point."""
         return self.node("QuantizeLinear", [x, *self._grid(scale, zero_point, output)], output)
 
     def dequantize(self, q: str, scale: float, zero_point: int, output: str) -> str:
-        """The real values of int8 codes."""
+        """The real values of the codes that `quantize` makes."""
         return self.node("DequantizeLinear", [q, *self._grid(scale, zero_point, output)], output)
 
     def _grid(self, scale: float, zero_point: int, name: str) -> list[str]:
         return [
             self.constant(f"{name}.scale", np.asarray(scale, np.float32)),
-            self.constant(f"{name}.zero_point", np.asarray(zero_point, np.int8)),
+            self.constant(f"{name}.zero_point", np.asarray(zero_point + 128, np.uint8)),
         ]
 
     def dequantized_constant(self, name: str, codes: Tensor, scale: Tensor) -> str:
