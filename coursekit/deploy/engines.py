@@ -158,7 +158,9 @@ def _imported(module: str, package: str) -> Any:
         with _quiet():
             return importlib.import_module(module)
     except ImportError as error:
-        raise EngineUnavailableError(f"this engine needs {package} ({error}): pip install {package}") from error
+        raise EngineUnavailableError(
+            f"this engine needs {package} ({error}): pip install {package}"
+        ) from error
 
 
 def onnx_runtime(path: str | PathLike[str], name: str = "ONNX Runtime fp32", *, threads: int = 1) -> Engine:

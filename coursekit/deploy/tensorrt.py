@@ -20,7 +20,9 @@ from coursekit.deploy.engines import Engine, EngineUnavailableError
 
 __all__ = ["build_tensorrt_plan", "tensorrt_engine"]
 
-_INSTALL = "pip install tensorrt (that is its name; nvidia-tensorrt is a dead placeholder), on Linux or Windows"
+_INSTALL = (
+    "pip install tensorrt (that is its name; nvidia-tensorrt is a dead placeholder), on Linux or Windows"
+)
 _NEEDED = ("Builder", "OnnxParser", "Runtime", "Logger", "NetworkDefinitionCreationFlag", "MemoryPoolType")
 
 
@@ -45,7 +47,11 @@ def _module() -> Any:
 
 
 def build_tensorrt_plan(
-    path: str | PathLike[str], image_shape: Sequence[int], *, max_batch: int = 64, workspace_bytes: int = 1 << 30
+    path: str | PathLike[str],
+    image_shape: Sequence[int],
+    *,
+    max_batch: int = 64,
+    workspace_bytes: int = 1 << 30,
 ) -> bytes:
     """The serialized engine of an ONNX file, built for the GPU of this machine and no other.
 

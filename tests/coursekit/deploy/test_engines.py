@@ -112,7 +112,10 @@ def test_accuracy_fills_the_last_batch_and_counts_every_image_once(test_set):
 
     def perfect(images):
         sizes.append(len(images))
-        answers = {image.numpy().tobytes(): label for image, label in zip(test_set.images, test_set.labels, strict=True)}
+        answers = {
+            image.numpy().tobytes(): label
+            for image, label in zip(test_set.images, test_set.labels, strict=True)
+        }
         return torch.nn.functional.one_hot(torch.stack([answers[i.numpy().tobytes()] for i in images]), 10)
 
     assert engine_accuracy(Engine("perfect", perfect), test_set.take(70), 32) == 1.0

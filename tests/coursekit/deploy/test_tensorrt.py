@@ -14,7 +14,10 @@ from coursekit.deploy import EngineUnavailableError, build_tensorrt_plan, tensor
 def test_without_a_gpu_it_says_so(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    for call in (lambda: build_tensorrt_plan(tmp_path / "net.onnx", (1, 28, 28)), lambda: tensorrt_engine(b"")):
+    for call in (
+        lambda: build_tensorrt_plan(tmp_path / "net.onnx", (1, 28, 28)),
+        lambda: tensorrt_engine(b""),
+    ):
         with pytest.raises(EngineUnavailableError, match="NVIDIA GPUs only"):
             call()
 
@@ -58,7 +61,9 @@ def fake(monkeypatch, *, parses=True, plan=b"plan", flags=("STRONGLY_TYPED",)):
 
     module = ModuleType("tensorrt")
     logger = type("Logger", (), {"WARNING": 2, "__init__": lambda self, level: None})
-    parser = SimpleNamespace(parse_from_file=lambda p: parses, num_errors=1, get_error=lambda i: "no such operator")
+    parser = SimpleNamespace(
+        parse_from_file=lambda p: parses, num_errors=1, get_error=lambda i: "no such operator"
+    )
     runtime = SimpleNamespace(deserialize_cuda_engine=lambda plan: None)
     for name, value in {
         "Logger": logger,
@@ -81,7 +86,9 @@ def onnx_file(tmp_path):
 
 
 @pytest.mark.parametrize(("flags", "flag"), [(("STRONGLY_TYPED",), 2), ((), 0)], ids=["10", "11"])
-def test_the_network_is_strongly_typed_and_every_batch_up_to_the_largest_fits(gpu, monkeypatch, onnx_file, flags, flag):
+def test_the_network_is_strongly_typed_and_every_batch_up_to_the_largest_fits(
+    gpu, monkeypatch, onnx_file, flags, flag
+):
     asked = fake(monkeypatch, flags=flags)
     assert build_tensorrt_plan(onnx_file, (1, 28, 28), max_batch=8, workspace_bytes=64) == b"plan"
     assert asked == [
