@@ -1,4 +1,4 @@
-"""Networks on their way to users: engines that run them."""
+"""Networks on their way to users: files that other runtimes read, and engines that run them."""
 
 from coursekit.deploy.engines import (
     Engine,
@@ -10,14 +10,27 @@ from coursekit.deploy.engines import (
     onnx_runtime,
     openvino,
 )
-from coursekit.deploy.tensorrt import build_tensorrt_plan, tensorrt_engine
+from coursekit.deploy.onnx_export import (
+    export_float,
+    export_qdq,
+)
+from coursekit.deploy.ort import (
+    OrtModel,
+)
+from coursekit.deploy.tensorrt import (
+    build_tensorrt_plan,
+    tensorrt_engine,
+)
 
 __all__ = [
     "Engine",
     "EngineUnavailableError",
+    "OrtModel",
     "build_tensorrt_plan",
     "eager",
     "engine_accuracy",
+    "export_float",
+    "export_qdq",
     "inductor",
     "inductor_int8",
     "onnx_runtime",

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from coursekit.data import Dataset
+from coursekit.deploy.ort import OrtModel
 
 __all__ = [
     "Engine",
@@ -164,22 +165,12 @@ def _imported(module: str, package: str) -> Any:
 
 
 def onnx_runtime(path: str | PathLike[str], name: str = "ONNX Runtime fp32", *, threads: int = 1) -> Engine:
-    """An ONNX file in ONNX Runtime on the CPU; QuantizeLinear and DequantizeLinear in it become int8 kernels.
+    """An ONNX file in ONNX Runtime on the CPU, by `OrtModel`; Q/DQ nodes in it become int8 kernels.
 
     Args:    path: the .onnx file. name: of the engine. threads: of one call.
-    Raises:  FileNotFoundError if there is no such file; EngineUnavailableError without onnxruntime.
+    Raises:  FileNotFoundError if there is no such file.
     """
-    runtime = _imported("onnxruntime", "onnxruntime")
-    _need_file(path)
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    session = runtime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-    wanted = session.get_inputs()[0].name
-
-    def run(images: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(None, {wanted: images.numpy()})[0])
-
-    return Engine(name, run)
+    return Engine(name, OrtModel(path, threads=threads))
 
 
 def openvino(path: str | PathLike[str], name: str = "OpenVINO fp32", *, threads: int = 1) -> Engine:

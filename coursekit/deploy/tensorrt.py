@@ -56,7 +56,8 @@ def build_tensorrt_plan(
     """The serialized engine of an ONNX file, built for the GPU of this machine and no other.
 
     The network is strongly typed: each layer runs in the type the file gives it, so int8 is where the Q/DQ nodes
-    say so. TensorRT takes symmetric int8 only: every zero point in the file must be 0.
+    say so. TensorRT takes symmetric int8 only, every zero point 0. So it refuses the files of `export_qdq`, whose
+    activations are uint8: write the file with NVIDIA's ModelOpt, or ONNX Runtime's `quantize_static`, symmetric.
 
     Args:    path: the .onnx file, with a free batch dimension. image_shape: of one image, without the batch.
              max_batch: largest batch; the engine is tuned for it. workspace_bytes: scratch memory it may use.

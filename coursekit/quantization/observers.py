@@ -121,7 +121,7 @@ class PercentileObserver(Observer):
 
     Args:   percentile: above 0, at most 100, which is the whole range. n_bins: of the histogram.
     Raises: ValueError if percentile is outside that range.
-    Source: McKinstry et al. 2018, arXiv:1809.04191; Wu et al. 2020, arXiv:2004.09602, section 3.2. Taught in lesson 02.
+    Source: McKinstry et al. 2018, arXiv:1809.04191; Wu et al. 2020, arXiv:2004.09602. Taught in lesson 02.
     """
 
     def __init__(self, percentile: float = 99.99, n_bins: int = 2048) -> None:
@@ -146,7 +146,7 @@ class HistogramObserver(Observer):
     Args:   method: "mse", the smallest mean squared error of an affine grid; "kl", the smallest divergence between
             the distributions before and after. n_bits: of the codes the range is for. n_bins: of the histogram.
     Raises: ValueError for another method, or n_bits outside 2 to 8.
-    Source: "kl": Migacz 2017 (GTC 2017); both: Wu et al. 2020, arXiv:2004.09602, section 3.2. Taught in lesson 02.
+    Source: "kl": Migacz 2017 (GTC 2017); both: Wu et al. 2020, arXiv:2004.09602. Taught in lesson 02.
     """
 
     def __init__(self, method: Literal["mse", "kl"] = "mse", n_bits: int = 8, n_bins: int = 2048) -> None:
