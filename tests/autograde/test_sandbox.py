@@ -30,7 +30,7 @@ def assets(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pod(walls):
     """A warm process; skips where namespaces cannot be nested."""
-    found = shared_pod(walls, None, ("numpy", "torch"))
+    found = shared_pod(walls, modules=("numpy", "torch"))
     if found is None:
         pytest.skip("no warm processes here")
     yield found
