@@ -27,7 +27,7 @@ from tests.autograde.tinycourse import ASSIGNMENT, LESSON, SECOND, answered, sec
 
 HALF = "def cube(x):\n    return 8"
 # Who hands in what: the file's name and the answers, by lesson.
-CLASS = {
+CLASS: dict[str, dict[str, tuple[str, dict[str, str] | None]]] = {
     "both": {LESSON: (LESSON, {}), SECOND: (SECOND, {})},
     "first-only": {LESSON: (LESSON, {"square": "def square(x): return 4"})},
     "second-only": {SECOND: (SECOND, {"cube": HALF})},
