@@ -267,18 +267,19 @@ class Grader:
         )
 
     def _absent(self, graded: Graded) -> tuple[str, ...]:
-        """The notebooks of this run that were not handed in."""
+        """The notebooks that were not handed in, also those that this run does not look at: as nbgrader does it."""
         absent = graded.intake.absent if graded.intake else ()
-        return tuple(name for name in self.notebooks if name in absent)
+        return tuple(name for name in sorted(self.cells.notebooks) if name in absent)
 
-    def _earlier(self, student: str) -> dict[str, Any]:
-        """What is recorded of notebooks that are not graded in this run."""
-        latest = self.recorder.chain.latest(student) or {}
+    def _earlier(self, graded: Graded) -> dict[str, Any]:
+        """What is recorded of notebooks that are there and not graded in this run."""
+        latest = self.recorder.chain.latest(graded.student) or {}
+        others = set(self.cells.notebooks) - set(self.notebooks) - set(self._absent(graded))
         recorded = latest.get("judgements", {}) if latest.get("kind") == "marks" else {}
         return {
             name: {"submission": latest.get("submission"), **said}
             for name, said in recorded.items()
-            if name not in self.notebooks
+            if name in others
         }
 
     def _evidence(self, graded: Graded) -> dict[str, Any]:
@@ -290,7 +291,7 @@ class Grader:
             "repairs": [[item.code, item.notebook, item.grade_id] for item in findings],
             "executor": self.executor,
             "absent": self._absent(graded),
-            "judgements": self._earlier(graded.student)
+            "judgements": self._earlier(graded)
             | {
                 name: {
                     "key": judged.key,

@@ -171,11 +171,12 @@ def _assign(
         best = _best(name, release, free, released)
         assigned[name] = (best, free.pop(best)) if best else (None, None)
     unknown = [path for path in (*free, *broken) if not any(_fits(path, name) for name in released)]
-    handed_in = any(source for source, _ in assigned.values())
+    meant = {name for path in (*free, *broken) for name in released if _fits(path, name)}
+    handed_in = any(source or name in meant for name, (source, _) in assigned.items())
     absent = []
     for name, (source, _) in assigned.items():
         others = [path for path in (*free, *broken) if _fits(path, name)]
-        if source is None and handed_in and not others and not unknown:
+        if source is None and handed_in and name not in meant and not unknown:
             absent.append(name)
         else:
             _note_source(name, source, others or ([] if source else unknown), broken, findings)
