@@ -1,11 +1,11 @@
-"""The networks the course optimizes: two LeNets and a CIFAR-style ResNet, for 28 x 28 grey images."""
+"""The networks the course optimizes: two LeNets, a CIFAR-style ResNet, a small MobileNetV2; 28 x 28 grey images."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LeNet5", "LeNet300100", "ResNet", "resnet20"]
+__all__ = ["LeNet5", "LeNet300100", "MobileNetV2", "ResNet", "mobilenet_v2", "resnet20"]
 
 
 class LeNet300100(nn.Module):
@@ -114,3 +114,68 @@ def resnet20(n_classes: int = 10, width: int = 16) -> ResNet:
     Source: He et al. 2016, arXiv:1512.03385, table 6.
     """
     return ResNet(n_blocks=3, width=width, n_classes=n_classes)
+
+
+def _conv_bn_relu6(n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(n_in, n_out, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(n_out), nn.ReLU6())
+
+
+class InvertedResidual(nn.Module):
+    """1 x 1 to more channels, 3 x 3 on each channel alone, 1 x 1 back without ReLU; a shortcut where shapes agree."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = expansion * n_in
+        self.expand = nn.Sequential() if expansion == 1 else _conv_bn_relu6(n_in, hidden, 1)
+        self.depthwise = _conv_bn_relu6(hidden, hidden, 3, stride, groups=hidden)
+        self.project = nn.Sequential(nn.Conv2d(hidden, n_out, 1, bias=False), nn.BatchNorm2d(n_out))
+        self.has_shortcut = stride == 1 and n_in == n_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.project(self.depthwise(self.expand(x)))
+        return x + out if self.has_shortcut else out
+
+
+class MobileNetV2(nn.Module):
+    """A small MobileNetV2 for 1-channel images: depthwise convolutions, ReLU6, inverted residuals.
+
+    The block that halves the image does not expand: a strided depthwise backward is slow on a CPU, so it
+    gets few channels.
+
+    Args:   width: factor on the channels of all blocks, rounded to a multiple of 8. n_classes: number of logits.
+    Raises: ValueError if width is not above 0.
+    Source: Sandler et al. 2018, arXiv:1801.04381, table 2 (there 17 blocks on 3 x 224 x 224).
+    """
+
+    # (expansion, channels, blocks, stride of the first block)
+    BLOCKS = ((1, 24, 1, 1), (3, 24, 1, 1), (1, 40, 1, 2), (4, 40, 2, 1), (4, 64, 1, 1))
+
+    def __init__(self, width: float = 1.0, n_classes: int = 10) -> None:
+        super().__init__()
+        if not width > 0:
+            raise ValueError(f"width must be above 0, got {width}")
+        channels = max(8, 8 * round(24 * width / 8))
+        self.stem = _conv_bn_relu6(1, channels, 3, stride=2)
+        blocks = []
+        for expansion, n_out, n_blocks, stride in self.BLOCKS:
+            for index in range(n_blocks):
+                scaled = max(8, 8 * round(n_out * width / 8))
+                blocks.append(InvertedResidual(channels, scaled, stride if index == 0 else 1, expansion))
+                channels = scaled
+        self.blocks = nn.Sequential(*blocks)
+        self.head = _conv_bn_relu6(channels, 2 * channels, 1)
+        self.fc = nn.Linear(2 * channels, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, n_classes) of images (N, 1, 28, 28)."""
+        x = self.head(self.blocks(self.stem(x)))  # (N, 128, 7, 7)
+        return self.fc(x.mean(dim=(2, 3)))
+
+
+def mobilenet_v2(n_classes: int = 10, width: float = 1.0) -> MobileNetV2:
+    """A MobileNetV2 of 6 inverted residuals: 65,402 parameters at width 1.
+
+    Source: Sandler et al. 2018, arXiv:1801.04381.
+    """
+    return MobileNetV2(width=width, n_classes=n_classes)

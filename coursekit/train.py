@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -52,12 +52,19 @@ class History:
 
 
 def fit(
-    model: nn.Module, train: Dataset, recipe: Recipe, *, test: Dataset | None = None, progress: bool = True
+    model: nn.Module,
+    train: Dataset,
+    recipe: Recipe,
+    *,
+    test: Dataset | None = None,
+    progress: bool = True,
+    on_step: Callable[[int], None] | None = None,
 ) -> History:
     """Trains `model` in place and returns its History.
 
     Args:    model: any classifier of `train.images`; left in eval mode.
              test: measured after each epoch if given. progress: show a bar.
+             on_step: called after each step of the optimizer with the number of steps done: 1, 2, …
     Raises:  ValueError if there are no images or no epochs; FloatingPointError if the loss becomes NaN or
              infinite (lower peak_lr).
     """
@@ -71,7 +78,7 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.peak_lr, total_steps=steps, pct_start=0.2, cycle_momentum=False
     )
-    history = History()
+    history, done = History(), 0
     with tqdm(total=steps, disable=not progress, desc="training", unit="step") as bar:
         for _ in range(recipe.epochs):
             model.train()
@@ -89,6 +96,9 @@ def fit(
                 optimizer.step()
                 schedule.step()
                 total += loss.item() * len(labels)
+                done += 1
+                if on_step is not None:
+                    on_step(done)
                 bar.update()
             history.loss.append(total / len(train))
             if test is not None:

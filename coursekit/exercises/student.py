@@ -90,7 +90,7 @@ def _call(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs
     except (Exception, SystemExit) as error:
         raise StudentError(name, error) from error
     for position, (before, after) in enumerate(zip(args, given, strict=True), start=1):
-        if isinstance(before, Tensor) and not _same_tensor(before, after):
+        if not _unchanged(before, after):
             raise changed(name, position)
     return result
 
@@ -126,7 +126,22 @@ def _copy(value: Any) -> Any:
     """A copy that keeps strides, so that a non-contiguous tensor stays one; the object a fixture stands for."""
     if isinstance(value, Fixture):
         return fixtures.make(value.name, *map(_copy, value.args))
+    if type(value) is dict:
+        return {key: _copy(each) for key, each in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_copy, value))
     return value.detach().clone() if isinstance(value, Tensor) else value
+
+
+def _unchanged(before: Any, after: Any) -> bool:
+    """Whether all tensors of an argument, also those in its dicts, lists and tuples, are what they were."""
+    if isinstance(before, Tensor):
+        return _same_tensor(before, after)
+    if type(before) is dict:
+        return before.keys() == after.keys() and all(_unchanged(before[key], after[key]) for key in before)
+    if type(before) in (list, tuple):
+        return len(before) == len(after) and all(map(_unchanged, before, after))
+    return True
 
 
 def _same_tensor(a: Tensor, b: Any) -> bool:

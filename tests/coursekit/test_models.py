@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from coursekit.models import LeNet5, LeNet300100, ResNet, resnet20
+from coursekit.models import LeNet5, LeNet300100, MobileNetV2, ResNet, mobilenet_v2, resnet20
 
 NETWORKS = [
     pytest.param(LeNet300100, 266_610, id="lenet300"),
     pytest.param(LeNet5, 431_080, id="lenet5"),
     pytest.param(resnet20, 272_186, id="resnet20"),
+    pytest.param(mobilenet_v2, 65_402, id="mobilenet"),
 ]
 
 
@@ -38,6 +39,7 @@ def test_documented_numbers_are_the_ones_in_the_docstrings():
     assert "266,610" in (LeNet300100.__doc__ or "")
     assert "431,080" in (LeNet5.__doc__ or "")
     assert "272,186" in (resnet20.__doc__ or "")
+    assert "65,402" in (mobilenet_v2.__doc__ or "")
 
 
 def test_lenet_parameters_agree_with_the_count_by_hand():
@@ -50,6 +52,38 @@ def test_lenet_parameters_agree_with_the_count_by_hand():
 @pytest.mark.parametrize("width", [1, 4, 16])
 def test_resnet_parameters_agree_with_the_count_by_hand(n_blocks, width):
     assert n_parameters(ResNet(n_blocks, width)) == resnet_parameters(n_blocks, width)
+
+
+def mobilenet_parameters(channels: list[tuple[int, int, int]], stem: int) -> int:
+    """Counted by hand from (channels in, expansion, channels out) of each block."""
+    total = 9 * stem + 2 * stem
+    for n_in, expansion, n_out in channels:
+        hidden = expansion * n_in
+        total += n_in * hidden + 2 * hidden if expansion > 1 else 0
+        total += 9 * hidden + 2 * hidden + hidden * n_out + 2 * n_out
+    last = channels[-1][2]
+    return total + last * 2 * last + 4 * last + 2 * last * 10 + 10
+
+
+def test_mobilenet_parameters_agree_with_the_count_by_hand():
+    blocks = [(24, 1, 24), (24, 3, 24), (24, 1, 40), (40, 4, 40), (40, 4, 40), (40, 4, 64)]
+    assert n_parameters(mobilenet_v2()) == mobilenet_parameters(blocks, stem=24)
+    half = [(16, 1, 16), (16, 3, 16), (16, 1, 16), (16, 4, 16), (16, 4, 16), (16, 4, 32)]
+    assert n_parameters(mobilenet_v2(width=0.5)) == mobilenet_parameters(half, stem=16)
+
+
+def test_mobilenet_has_one_filter_a_channel_in_each_block_and_shortcuts_where_shapes_agree():
+    blocks = mobilenet_v2().blocks
+    for block in blocks:
+        conv = block.depthwise[0]
+        assert conv.groups == conv.in_channels == conv.out_channels
+    assert [block.has_shortcut for block in blocks] == [True, True, False, True, True, False]
+
+
+@pytest.mark.parametrize("width", [0.0, -1.0, float("nan")])
+def test_impossible_mobilenet_is_refused_with_the_number(width):
+    with pytest.raises(ValueError, match=f"width must be above 0, got {width}"):
+        MobileNetV2(width=width)
 
 
 @pytest.mark.parametrize(("n_blocks", "depth"), [(1, 8), (3, 20), (9, 56)])

@@ -1,5 +1,6 @@
 """coursekit.train: repeatable, learning, and honest about failure."""
 
+import itertools
 import math
 
 import pytest
@@ -101,6 +102,19 @@ def test_loss_that_is_no_number_stops_the_training_with_the_mend():
 def test_progress_bar_counts_the_steps(train_digits, capsys):
     fit(mlp(), train_digits.take(100), Recipe(epochs=2, batch_size=30))
     assert "8/8" in capsys.readouterr().err  # 4 batches an epoch
+
+
+def test_on_step_is_called_after_each_step_and_sees_the_new_weights(train_digits):
+    model, steps, weights = mlp(), [], []
+
+    def look(step: int) -> None:
+        steps.append(step)
+        weights.append(model[1].weight.detach().clone())
+
+    fit(model, train_digits.take(100), Recipe(epochs=2, batch_size=30), progress=False, on_step=look)
+    assert steps == list(range(1, 9))  # 4 batches an epoch
+    assert not any(torch.equal(a, b) for a, b in itertools.pairwise(weights))
+    assert torch.equal(weights[-1], model[1].weight)
 
 
 def test_evaluate_is_the_share_of_right_answers():

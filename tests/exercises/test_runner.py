@@ -74,6 +74,28 @@ def test_a_function_that_leaves_python_is_a_function_that_raises():
     assert "SystemExit" in result.tests[0].message
 
 
+@pytest.mark.parametrize(
+    "inside", [lambda t: {"w": t}, lambda t: [t], lambda t: ({"w": [t]},)], ids=["dict", "list", "nested"]
+)
+def test_changing_a_tensor_inside_an_argument_is_named_too(inside):
+    given = inside(torch.ones(3))
+
+    def first(value):
+        if isinstance(value, torch.Tensor):
+            return value
+        return first(value["w"] if isinstance(value, dict) else value[0])
+
+    with pytest.raises(InputChangedError, match="argument number 2"):
+        LocalStudent({"f": lambda a, b: first(b).mul_(2)}).f(0, given)
+    assert torch.equal(first(given), torch.ones(3))  # she worked on a copy
+    assert LocalStudent({"f": lambda a, b: first(b).sum().item()}).f(0, given) == 3.0
+
+
+def test_adding_a_key_to_an_argument_is_a_change():
+    with pytest.raises(InputChangedError, match="argument number 1"):
+        LocalStudent({"f": lambda d: d.update(b=torch.ones(1))}).f({"a": torch.ones(1)})
+
+
 def test_changing_the_argument_in_place_loses_points_and_is_named():
     def in_place(x, scale, zero_point=0, n_bits=8):
         x.div_(scale).round_().add_(zero_point).clamp_(-(2 ** (n_bits - 1)), 2 ** (n_bits - 1) - 1)

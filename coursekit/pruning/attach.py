@@ -1,0 +1,122 @@
+"""Masks that hold while a network trains, whichever optimizer steps.
+
+Multiplying the weights by the mask once is undone by the next step: gradients are not zero where a weight is, and
+momentum remembers. So a mask lives in its layer, as the buffer `weight_mask`, and acts in three places: on the
+weight before every forward pass, on the gradient as it arrives, and, after every step of any optimizer, on the weight
+and on the optimizer's state. The weight stays the same parameter under the same name.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+from torch.utils.hooks import RemovableHandle
+from torch.utils.weak import WeakIdKeyDictionary
+
+from coursekit.pruning.scores import prunable, weights_of
+
+__all__ = ["attach_masks", "finalize", "masks_from_zeros", "masks_of"]
+
+_MASK = "weight_mask"
+# Parameter -> (its layer, the hook on its gradient); neither keeps the other alive.
+_HELD: Any = WeakIdKeyDictionary()
+_ON_STEP: list[RemovableHandle] = []
+
+
+def attach_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Sets the masked weights to zero and holds them there through any training, until `finalize`.
+
+    Works with every torch optimizer, made before or after; survives `deepcopy`, moves between devices and
+    `load_state_dict` (the masks are buffers of the layers). Attaching again replaces the masks of that name.
+
+    Args:    model: changed in place. masks: name to bool tensor, True = kept, for any of `prunable(model)`.
+    Raises:  ValueError for an unknown name or a wrong shape, TypeError for a mask that is not bool; the model is
+             then unchanged.
+    Source:  Taught in lesson 05.
+    """
+    weights = weights_of(model, masks)
+    for name, mask in masks.items():
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+            kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+            raise TypeError(f"the mask of {name} must be a bool tensor (True = kept), got {kind}")
+        if mask.shape != weights[name].shape:
+            raise ValueError(f"the mask of {name} is {tuple(mask.shape)}, not {tuple(weights[name].shape)}")
+    if not _ON_STEP:
+        _ON_STEP.append(register_optimizer_step_post_hook(_after_step))
+    for name, mask in masks.items():
+        layer = _layer(model, name)
+        layer.register_buffer(_MASK, mask.clone().to(weights[name].device))
+        if _hold not in layer._forward_pre_hooks.values():
+            layer.register_forward_pre_hook(_hold)
+        _hold(layer, ())
+
+
+def masks_of(model: nn.Module) -> dict[str, Tensor]:
+    """Name to the mask attached to it, copies; empty if none is."""
+    found = {name: getattr(_layer(model, name), _MASK, None) for name in prunable(model)}
+    return {name: mask.clone() for name, mask in found.items() if mask is not None}
+
+
+def masks_from_zeros(model: nn.Module, names: list[str] | None = None) -> dict[str, Tensor]:
+    """Masks that keep what is not zero: those of a model that was pruned before.
+
+    Args:   names: as `magnitude_scores`.
+    Raises: ValueError as `weights_of`.
+    """
+    return {name: weight != 0 for name, weight in weights_of(model, names).items()}
+
+
+def finalize(model: nn.Module) -> None:
+    """Makes the masks permanent: the zeros stay in the weights, masks and hooks go. No mask, no change."""
+    for name in prunable(model):
+        layer = _layer(model, name)
+        if getattr(layer, _MASK, None) is None:
+            continue
+        _hold(layer, ())
+        if layer.weight in _HELD:
+            _HELD.pop(layer.weight)[1].remove()
+        for key in [key for key, hook in layer._forward_pre_hooks.items() if hook is _hold]:
+            del layer._forward_pre_hooks[key]
+        delattr(layer, _MASK)
+
+
+def _layer(model: nn.Module, name: str) -> Any:
+    return model.get_submodule(name.rpartition(".")[0])
+
+
+def _hold(layer: Any, _: Any) -> None:
+    """Zeroes the layer's masked weights, and links a weight that is new here (a copy's) to its mask."""
+    weight: Tensor = layer.weight
+    weight.data.masked_fill_(~getattr(layer, _MASK), 0)
+    if weight in _HELD or not weight.requires_grad:
+        return
+    owner = weakref.ref(layer)
+
+    def on_gradient(gradient: Tensor) -> Tensor:
+        # masked_fill, not a product: in half precision an overflow is inf, and inf * 0 is nan
+        mask = getattr(owner(), _MASK, None)
+        return gradient if mask is None else gradient.masked_fill(~mask, 0)
+
+    _HELD[weight] = (owner, weight.register_hook(on_gradient))
+
+
+def _after_step(optimizer: Optimizer, *_: Any) -> None:
+    """Zeroes masked weights and their state in the optimizer: momentum from before the mask would move them."""
+    if len(_HELD) == 0:
+        return
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            held = _HELD.get(weight)
+            layer = held[0]() if held is not None else None
+            if layer is None:
+                continue
+            gone = ~getattr(layer, _MASK)
+            weight.data.masked_fill_(gone, 0)
+            for value in optimizer.state.get(weight, {}).values():
+                if isinstance(value, Tensor) and value.shape == weight.shape:
+                    value.masked_fill_(gone, 0)
