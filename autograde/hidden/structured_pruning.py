@@ -33,7 +33,7 @@ def test_importance_is_the_vector_norm(student):
 
 def test_importance_of_views(student):
     """A transposed view and a float64 weight work like any other."""
-    weight = zoo.load("lenet5").conv2.weight.detach().transpose(0, 1)  # type: ignore[union-attr]
+    weight = zoo.load("lenet5").state_dict()["conv2.weight"].transpose(0, 1)
     got = expect_tensor(student.channel_importance(weight), torch.float32, (20,))
     expect_close(got, weight.contiguous().abs().sum((1, 2, 3)), "importance of a view")
     double = random(3, 4, seed=5).double()
@@ -83,7 +83,7 @@ def test_flat_of_random_maps(student):
 
 def test_flat_between_layers(student):
     """With these columns the linear layer behind LeNet-5's flatten gives what it gives for the zeroed map."""
-    fc = zoo.load("lenet5").fc1.weight.detach()  # type: ignore[union-attr]
+    fc = zoo.load("lenet5").state_dict()["fc1.weight"]
     keep = torch.tensor([3, 17, 40, 49])
     x = random(1, 50, 4, 4)
     masked = torch.zeros_like(x)
@@ -160,7 +160,7 @@ def test_choose_in_lenet5(student):
     """In LeNet-5 with the norms of its trained filters, half the MACs are met with the channels of the definition."""
     network = zoo.load("lenet5")
     importance = [
-        getattr(network, name).weight.detach().flatten(1).abs().sum(1) for name in ("conv1", "conv2")
+        network.state_dict()[f"{name}.weight"].flatten(1).abs().sum(1) for name in ("conv1", "conv2")
     ]
     areas = [25 * 24 * 24, 25 * 8 * 8, 16]
     budget = macs_of([1, 20, 50, 500], areas) // 2

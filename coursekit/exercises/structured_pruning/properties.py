@@ -59,15 +59,13 @@ def test_importance_sees_batch_norm(student):
 @functools.cache
 def chain() -> dict[str, Tensor]:
     """The two convolutions of a block of the trained ResNet-20, with biases so that these must be cut too."""
-    block = zoo.load("resnet20").stage1[1]  # type: ignore[index]
-    norm = {
-        name: getattr(block.bn1, name).detach() for name in ("weight", "bias", "running_mean", "running_var")
-    }
+    state = zoo.load("resnet20").state_dict()
+    norm = {name: state[f"stage1.1.bn1.{name}"] for name in ("weight", "bias", "running_mean", "running_var")}
     return {
-        "conv1.weight": block.conv1.weight.detach(),
+        "conv1.weight": state["stage1.1.conv1.weight"],
         "conv1.bias": 0.1 * random(16, seed=1),
         **{f"bn.{name}": value for name, value in norm.items()},
-        "conv2.weight": block.conv2.weight.detach(),
+        "conv2.weight": state["stage1.1.conv2.weight"],
         "conv2.bias": 0.1 * random(16, seed=2),
     }
 
@@ -75,8 +73,8 @@ def chain() -> dict[str, Tensor]:
 def chain_output(tensors: dict[str, Tensor], x: Tensor) -> Tensor:
     """What conv1 -> batch norm -> ReLU -> conv2 make of x."""
     y = F.conv2d(x, tensors["conv1.weight"], tensors["conv1.bias"], padding=1)
-    norm = [tensors[f"bn.{name}"] for name in ("running_mean", "running_var", "weight", "bias")]
-    y = F.relu(F.batch_norm(y, *norm))
+    mean, var, scale, shift = (tensors[f"bn.{n}"] for n in ("running_mean", "running_var", "weight", "bias"))
+    y = F.relu(F.batch_norm(y, mean, var, scale, shift))
     return F.conv2d(y, tensors["conv2.weight"], tensors["conv2.bias"], padding=1)
 
 
