@@ -128,6 +128,7 @@ from coursekit.quantization.qat import (
     to_float,
     train_quantized,
 )
+from coursekit.quantization.qat_export import to_integer
 from coursekit.quantization.scaling import (
     DynamicLossScale,
     loss_scale_step,
@@ -254,6 +255,7 @@ __all__ = [
     "symmetric_scale",
     "symmetric_scale_per_channel",
     "to_float",
+    "to_integer",
     "train_quantized",
     "underflow_share",
     "unpack_codes",

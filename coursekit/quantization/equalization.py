@@ -177,10 +177,9 @@ def correct_biases(model: nn.Module, images: Tensor) -> nn.Module:
     def remember(layer: QATLayer, _: tuple[Tensor, ...], out: Tensor) -> None:
         means[layer] = _channel_mean(out)
 
-    def correct(layer: QATLayer, _: tuple[Tensor, ...], out: Tensor) -> Tensor:
-        shift = means[layer] - _channel_mean(out)
-        layer.shift_bias(shift)
-        return out + shift.reshape(-1, *[1] * (out.dim() - 2))
+    def correct(layer: QATLayer, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        layer.shift_bias(means[layer] - _channel_mean(out))
+        return layer.forward(*args)  # the new bias is rounded too
 
     with switched_off(result):
         _run_with_hooks(result, layers, remember, images)

@@ -84,6 +84,7 @@ def prepare_qat(model: nn.Module, config: QATConfig | None = None) -> fx.GraphMo
         bits = config.edge_bits if index in (0, len(layers) - 1) and config.edge_bits else config.weight_bits
         _replace_layer(graph_module, node, modules, bits, config)
     _insert_quantizers(graph_module, modules, config)
+    _connect(graph_module)
     graph_module.delete_all_unused_submodules()
     graph_module.recompile()
     return graph_module.eval()
@@ -146,6 +147,22 @@ def _insert_quantizers(graph_module: fx.GraphModule, modules: dict[Any, Any], co
         with graph_module.graph.inserting_after(node):
             quantized = graph_module.graph.call_module(f"quantizers.{node.name}", (node,))
         node.replace_all_uses_with(quantized, delete_user_cb=lambda user, new=quantized: user is not new)
+
+
+def _connect(graph_module: fx.GraphModule) -> None:
+    """Tells each layer the quantizer of its input, past whatever only picks or reshapes values."""
+    for node in graph_module.graph.nodes:
+        if node.op != "call_module" or not isinstance(
+            layer := graph_module.get_submodule(str(node.target)), QATLayer
+        ):
+            continue
+        before = node.args[0]
+        while before.op in ("call_function", "call_method", "call_module"):
+            module = graph_module.get_submodule(str(before.target)) if before.op == "call_module" else None
+            if isinstance(module, ActivationQuantizer):
+                layer.source = (module,)
+                break
+            before = before.args[0]
 
 
 def _quantizers(model: nn.Module) -> dict[str, ActivationQuantizer]:
@@ -273,6 +290,7 @@ def to_float(model: fx.GraphModule) -> fx.GraphModule:
             weight, bias = module.folded()
             layer = copy.deepcopy(module.layer)
             layer.weight = nn.Parameter(module.quantized(weight).clone())
+            bias = module.quantized_bias(bias, module.scale(weight))
             layer.bias = None if bias is None else nn.Parameter(bias.clone())
             result.set_submodule(name, layer)
     result.delete_all_unused_submodules()

@@ -137,7 +137,8 @@ class QATLayer(nn.Module):
 
     In training mode the batch norm uses the batch's statistics, as before, and its running ones follow, while the
     weight that is quantized is already the one to be used later: folded with the running statistics. Once `frozen`, or
-    in eval mode, the layer is that folded layer. While `enabled` is False, its weight is not quantized.
+    in eval mode, the layer is that folded layer, and its bias is rounded to the steps of the integer accumulator, if it
+    knows the quantizer of its input (`source`). While `enabled` is False, nothing is quantized.
 
     Args:   layer: Conv2d or Linear. norm: the batch norm after it, or None. n_bits: of the weight.
             per_channel: one scale a channel. learned: train the scale.
@@ -152,6 +153,9 @@ class QATLayer(nn.Module):
         int_range(n_bits)
         self.layer, self.norm, self.frozen, self.enabled = layer, norm, False, True
         self.n_bits, self.per_channel, self.learned = n_bits, per_channel, learned
+        self.source: tuple[
+            ActivationQuantizer, ...
+        ] = ()  # in a tuple: it belongs to the network, not to this layer
         if learned:
             weight, _ = self.folded()
             self.step = nn.Parameter(mse_scale(weight, n_bits, per_channel=per_channel))
@@ -188,6 +192,13 @@ class QATLayer(nn.Module):
             return learned_step_quantize(weight, scale, 0, self.n_bits, symmetric=True)
         return fake_quantize_ste(weight, scale, 0, self.n_bits, symmetric=True)
 
+    def quantized_bias(self, bias: Tensor | None, scale: Tensor) -> Tensor | None:
+        """The bias in whole steps of input scale * weight scale, straight through on the way back."""
+        if bias is None or not self.source:
+            return bias
+        step = scale.detach().flatten() * self.source[0].qparams()[0]
+        return bias + (torch.round(bias / step) * step - bias).detach()
+
     @torch.no_grad()
     def shift_bias(self, shift: Tensor) -> None:
         """Adds (C,) to the output of every channel."""
@@ -209,7 +220,9 @@ class QATLayer(nn.Module):
         """What the layer and its batch norm make of x, with the weight on its grid."""
         if self.norm is None or not self.training or self.frozen:
             weight, bias = self.folded()
-            return self.apply_weight(x, self.quantized(weight) if self.enabled else weight, bias)
+            if self.enabled:
+                bias, weight = self.quantized_bias(bias, self.scale(weight)), self.quantized(weight)
+            return self.apply_weight(x, weight, bias)
         gain = self._gain().detach()
         weight = self.quantized(self.layer.weight * _rows(gain, self.layer.weight))
         out = self.apply_weight(x, weight, None) / gain.reshape(-1, *[1] * (x.dim() - 2)).to(x.dtype)
