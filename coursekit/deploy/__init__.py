@@ -1,5 +1,6 @@
 """Networks on their way to users: files that other runtimes read, and engines that run them."""
 
+<<<<<<< HEAD
 from coursekit.deploy.engines import (
     Engine,
     EngineUnavailableError,
@@ -37,3 +38,9 @@ __all__ = [
     "openvino",
     "tensorrt_engine",
 ]
+=======
+from coursekit.deploy.onnx_export import export_float, export_layer, export_qdq
+from coursekit.deploy.ort import OrtModel
+
+__all__ = ["OrtModel", "export_float", "export_layer", "export_qdq"]
+>>>>>>> main
