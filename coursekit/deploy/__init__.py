@@ -1,6 +1,5 @@
 """Networks on their way to users: files that other runtimes read, and engines that run them."""
 
-<<<<<<< HEAD
 from coursekit.deploy.engines import (
     Engine,
     EngineUnavailableError,
@@ -11,17 +10,9 @@ from coursekit.deploy.engines import (
     onnx_runtime,
     openvino,
 )
-from coursekit.deploy.onnx_export import (
-    export_float,
-    export_qdq,
-)
-from coursekit.deploy.ort import (
-    OrtModel,
-)
-from coursekit.deploy.tensorrt import (
-    build_tensorrt_plan,
-    tensorrt_engine,
-)
+from coursekit.deploy.onnx_export import export_float, export_layer, export_qdq
+from coursekit.deploy.ort import OrtModel
+from coursekit.deploy.tensorrt import build_tensorrt_plan, tensorrt_engine
 
 __all__ = [
     "Engine",
@@ -31,6 +22,7 @@ __all__ = [
     "eager",
     "engine_accuracy",
     "export_float",
+    "export_layer",
     "export_qdq",
     "inductor",
     "inductor_int8",
@@ -38,9 +30,3 @@ __all__ = [
     "openvino",
     "tensorrt_engine",
 ]
-=======
-from coursekit.deploy.onnx_export import export_float, export_layer, export_qdq
-from coursekit.deploy.ort import OrtModel
-
-__all__ = ["OrtModel", "export_float", "export_layer", "export_qdq"]
->>>>>>> main
