@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from coursekit.exercises import affine_quantization, post_training
+from coursekit.exercises import (
+    affine_quantization,
+    post_training,
+    reduced_precision,
+    structured_pruning,
+)
 from coursekit.exercises.spec import CheckResult, Exercise, Mistake, Test, TestResult
 
 __all__ = ["CheckResult", "Exercise", "Mistake", "Test", "TestResult", "exercise", "exercises"]
@@ -12,6 +17,8 @@ __all__ = ["CheckResult", "Exercise", "Mistake", "Test", "TestResult", "exercise
 _LESSONS = (
     affine_quantization,
     post_training,
+    reduced_precision,
+    structured_pruning,
 )
 _ALL: dict[str, Exercise] = {each.name: each for lesson in _LESSONS for each in lesson.EXERCISES}
 
