@@ -260,9 +260,11 @@ for way, row in accuracy.items():
 
 # %% tags=["demo", "nbval-ignore-output"]
 shown = {way: [baseline, *row] for way, row in accuracy.items() if way in ways}
-plot.lines([0.0, *levels], shown, percent=True, xticks=[0.0, *levels],
-           xlabel="share of weights pruned, no training after it", ylabel="accuracy on 500 images",
-           title="At one stroke the plain magnitude wins; the die shows that choosing matters");
+ax = plot.lines([0.0, *levels], shown, percent=True, xticks=[0.0, *levels],
+                xlabel="share of weights pruned, no training after it", ylabel="accuracy on 500 images",
+                title="At one stroke the plain magnitude wins; the die shows that choosing matters")
+ax.set_xlim(-0.03, 1.12)
+ax.legend(loc="upper right");
 
 # %% [markdown]
 # A surprise? The gradient knows the data, and yet magnitude is better here. But look at the formula: at the end of training the first-order term is
@@ -518,7 +520,7 @@ for share in some:
         run = measure.latency({"dense": model, "sparse": cp.sparse_linear(model)}, test.images[:n], repeats=60)
         ratios[name].append(run["sparse"].ratio)
 plot.lines([100 * s for s in some], ratios, references={"dense": 1.0}, xlabel="zeros (%)", ylabel="time / dense",
-           title="At 50 % zeros the sparse product loses; it wins late, and with many images first");
+           title="At 50 % zeros the sparse product loses; with many images it wins late");
 
 # %% [markdown]
 # The same curve for larger matrices, three runs each, stands in `benchmarks/results/sparse.md`. Moral: on a CPU single zeros are worth *bytes* early and
