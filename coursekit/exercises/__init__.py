@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from coursekit.exercises import affine_quantization
+from coursekit.exercises import affine_quantization, iterative_pruning
 from coursekit.exercises.spec import CheckResult, Exercise, Mistake, Test, TestResult
 
 __all__ = ["CheckResult", "Exercise", "Mistake", "Test", "TestResult", "exercise", "exercises"]
 
-_ALL: dict[str, Exercise] = {each.name: each for each in affine_quantization.EXERCISES}
+_ALL: dict[str, Exercise] = {
+    each.name: each for each in (*affine_quantization.EXERCISES, *iterative_pruning.EXERCISES)
+}
 
 
 def exercise(name: str) -> Exercise:
