@@ -14,17 +14,40 @@ from coursekit.compression.huffman_stream import (
     huffman_stats,
 )
 from coursekit.compression.kmeans import Clusters, assign, initial_centroids, kmeans, kmeans_exact, lloyd
-from coursekit.compression.packing import bits_for, pack, unpack
+from coursekit.compression.lowrank import (
+    SvdFactors,
+    break_even_rank,
+    conv_like,
+    factorize_,
+    factorize_conv,
+    factorize_conv_spatial,
+    factorize_linear,
+    factorize_network,
+    rank_for_energy,
+    replace_module_,
+    truncated_svd,
+    weight_matrix,
+)
+from coursekit.compression.tensor import cp_conv, evbmf_rank, tucker2_conv, tucker_ranks
 
 __all__ = [
     "Clusters",
     "HuffmanStats",
+    "SvdFactors",
     "assign",
-    "bits_for",
+    "break_even_rank",
     "canonical_codes",
     "code_lengths",
+    "conv_like",
+    "cp_conv",
     "entropy",
+    "evbmf_rank",
     "expected_bits",
+    "factorize_",
+    "factorize_conv",
+    "factorize_conv_spatial",
+    "factorize_linear",
+    "factorize_network",
     "huffman_decode",
     "huffman_encode",
     "huffman_stats",
@@ -33,6 +56,10 @@ __all__ = [
     "kmeans_exact",
     "limited_lengths",
     "lloyd",
-    "pack",
-    "unpack",
+    "rank_for_energy",
+    "replace_module_",
+    "truncated_svd",
+    "tucker2_conv",
+    "tucker_ranks",
+    "weight_matrix",
 ]

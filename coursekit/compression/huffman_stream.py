@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from coursekit.compression.huffman import LONGEST, canonical_codes, code_lengths, entropy, expected_bits
-from coursekit.compression.packing import bits_for, pack, unpack
+from coursekit.packing import bits_for, pack, unpack
 
 __all__ = ["HuffmanStats", "huffman_decode", "huffman_encode", "huffman_stats"]
 

@@ -11,7 +11,25 @@ from coursekit.quantization.affine import (
     symmetric_scale,
     symmetric_scale_per_channel,
 )
-from coursekit.quantization.errors import QuantizationError, error_parts, mse_clip, quantization_error
+from coursekit.quantization.equalization import (
+    bias_correction,
+    correct_biases,
+    equalization_scale,
+    equalize,
+)
+from coursekit.quantization.errors import (
+    QuantizationError,
+    error_parts,
+    mse_clip,
+    quantization_error,
+)
+from coursekit.quantization.fake_quant import (
+    FakeQuantize,
+    fake_quantize_affine,
+    fake_quantize_ste,
+    qat_step,
+    ste_gradient,
+)
 from coursekit.quantization.floats import (
     BF16,
     E4M3,
@@ -26,9 +44,19 @@ from coursekit.quantization.floats import (
     round_to_format,
     value_from_bits,
 )
-from coursekit.quantization.folding import fold_batch_norm, fold_batch_norms
-from coursekit.quantization.grid import QParams
-from coursekit.quantization.half import AutocastTraining, HalfTraining, cast_model, gradients_by_layer
+from coursekit.quantization.folding import (
+    fold_batch_norm,
+    fold_batch_norms,
+)
+from coursekit.quantization.grid import (
+    QParams,
+)
+from coursekit.quantization.half import (
+    AutocastTraining,
+    HalfTraining,
+    cast_model,
+    gradients_by_layer,
+)
 from coursekit.quantization.integer import (
     conv2d_accumulator,
     integer_add,
@@ -64,6 +92,12 @@ from coursekit.quantization.integer_ops import (
     QuantizedMaxPool2d,
     QuantizedMean,
 )
+from coursekit.quantization.lsq import (
+    LearnedStep,
+    learned_step_quantize,
+    lsq_initial_step,
+    lsq_step_gradient,
+)
 from coursekit.quantization.mixed_precision import (
     load_mixed,
     mixed_precision,
@@ -81,7 +115,20 @@ from coursekit.quantization.observers import (
     moving_average_range,
     range_qparams,
 )
-from coursekit.quantization.plan import UnsupportedLayerError
+from coursekit.quantization.plan import (
+    UnsupportedLayerError,
+)
+from coursekit.quantization.qat import (
+    QATConfig,
+    activation_ranges,
+    calibrate,
+    freeze,
+    prepare_qat,
+    set_activation_ranges,
+    to_float,
+    train_quantized,
+)
+from coursekit.quantization.qat_export import to_integer
 from coursekit.quantization.scaling import (
     DynamicLossScale,
     loss_scale_step,
@@ -89,9 +136,22 @@ from coursekit.quantization.scaling import (
     underflow_share,
     unscale_and_clip,
 )
-from coursekit.quantization.sensitivity import greedy_bits, layer_sensitivity, optimal_bits, sensitivity_table
-from coursekit.quantization.static import StaticConfig, quantize_static
-from coursekit.quantization.weight_only import load_quantized, quantize_weights, save_quantized, weight_names
+from coursekit.quantization.sensitivity import (
+    greedy_bits,
+    layer_sensitivity,
+    optimal_bits,
+    sensitivity_table,
+)
+from coursekit.quantization.static import (
+    StaticConfig,
+    quantize_static,
+)
+from coursekit.quantization.weight_only import (
+    load_quantized,
+    quantize_weights,
+    save_quantized,
+    weight_names,
+)
 
 __all__ = [
     "BF16",
@@ -102,15 +162,18 @@ __all__ = [
     "FP32",
     "AutocastTraining",
     "DynamicLossScale",
+    "FakeQuantize",
     "FakeQuantizedModel",
     "FloatFormat",
     "HalfTraining",
     "HistogramObserver",
     "IntegerLayer",
+    "LearnedStep",
     "MinMaxObserver",
     "MovingAverageObserver",
     "Observer",
     "PercentileObserver",
+    "QATConfig",
     "QParams",
     "QuantizationError",
     "QuantizedActivation",
@@ -126,19 +189,28 @@ __all__ = [
     "StaticConfig",
     "Step",
     "UnsupportedLayerError",
+    "activation_ranges",
     "affine_qparams",
     "affine_qparams_per_channel",
+    "bias_correction",
     "bit_string",
+    "calibrate",
     "cast_model",
     "check_finite",
     "conv2d_accumulator",
+    "correct_biases",
     "dequantize",
+    "equalization_scale",
+    "equalize",
     "error_parts",
     "fake_quantize",
+    "fake_quantize_affine",
+    "fake_quantize_ste",
     "float_bits",
     "fold_batch_norm",
     "fold_batch_norms",
     "format_of",
+    "freeze",
     "gradients_by_layer",
     "greedy_bits",
     "int_range",
@@ -147,17 +219,22 @@ __all__ = [
     "integer_linear",
     "integer_mean",
     "layer_sensitivity",
+    "learned_step_quantize",
     "linear_accumulator",
     "load_integer",
     "load_mixed",
     "load_quantized",
     "loss_scale_step",
+    "lsq_initial_step",
+    "lsq_step_gradient",
     "master_weight_update",
     "mixed_precision",
     "moving_average_range",
     "mse_clip",
     "optimal_bits",
     "pack_codes",
+    "prepare_qat",
+    "qat_step",
     "quantization_error",
     "quantize",
     "quantize_bias",
@@ -172,9 +249,14 @@ __all__ = [
     "save_mixed",
     "save_quantized",
     "sensitivity_table",
+    "set_activation_ranges",
     "shared_multipliers",
+    "ste_gradient",
     "symmetric_scale",
     "symmetric_scale_per_channel",
+    "to_float",
+    "to_integer",
+    "train_quantized",
     "underflow_share",
     "unpack_codes",
     "unscale_and_clip",

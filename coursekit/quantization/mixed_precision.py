@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from coursekit.packing import pack, unpack
 from coursekit.quantization.affine import dequantize, int_range, quantize, symmetric_scale_per_channel
 from coursekit.quantization.sensitivity import optimal_bits
 from coursekit.quantization.weight_only import weight_names
@@ -39,22 +40,16 @@ def pack_codes(q: Tensor, n_bits: int) -> Tensor:
     qmin, qmax = int_range(n_bits)
     if q.numel() and not (qmin <= int(q.min()) and int(q.max()) <= qmax):
         raise ValueError(f"codes of {n_bits} bits lie in {qmin}..{qmax}, got {int(q.min())}..{int(q.max())}")
-    unsigned = (q.flatten().to(torch.int16) - qmin).to(torch.uint8).numpy()
-    bits = np.unpackbits(unsigned[:, None], axis=1)[:, 8 - n_bits :]
-    return torch.from_numpy(np.packbits(bits))
+    return pack(q.to(torch.int16) - qmin, n_bits)
 
 
 def unpack_codes(packed: Tensor, n_bits: int, shape: Sequence[int]) -> Tensor:
     """The int8 codes, of that shape, that `pack_codes` packed.
 
-    Raises: ValueError if there are fewer bytes than the shape needs.
+    Raises: ValueError if the number of bytes is not what the shape needs.
     """
-    n = int(np.prod(shape))
-    if packed.numel() * 8 < n * n_bits:
-        raise ValueError(f"{packed.numel()} bytes cannot hold {n} codes of {n_bits} bits")
-    bits = np.unpackbits(packed.numpy(), count=n * n_bits).reshape(n, n_bits)
-    places = 2 ** np.arange(n_bits - 1, -1, -1)
-    return torch.from_numpy(bits @ places + int_range(n_bits)[0]).to(torch.int8).reshape(tuple(shape))
+    codes = unpack(packed, n_bits, math.prod(shape)) + int_range(n_bits)[0]
+    return codes.to(torch.int8).reshape(tuple(shape))
 
 
 def weight_bytes(model: nn.Module, bits: Sequence[int] = (8, 4, 3, 2)) -> dict[str, list[int]]:

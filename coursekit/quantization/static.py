@@ -17,7 +17,7 @@ from coursekit.quantization.integer_model import KINDS, QuantizedModel, Step
 from coursekit.quantization.observers import MinMaxObserver, Observer, range_qparams
 from coursekit.quantization.plan import Operation, UnsupportedLayerError, plan
 
-__all__ = ["StaticConfig", "calibrate", "quantize_static"]
+__all__ = ["StaticConfig", "calibrate", "quantize_operation", "quantize_static"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def quantize_static(model: nn.Module, images: Tensor, config: StaticConfig | Non
     grids = calibrate(graph_module, operations, images, config)
     steps = []
     for operation in operations:
-        layer = _quantized(operation, grids, config)
+        layer = quantize_operation(operation, grids, config)
         grids.setdefault(operation.name, layer.output)
         steps.append(Step(operation.name, operation.inputs, layer))
     return QuantizedModel(grids["input"], steps).eval()
@@ -126,7 +126,7 @@ class _Watching(fx.Interpreter):
         return result
 
 
-def _quantized(operation: Operation, grids: dict[str, QParams], config: StaticConfig) -> IntegerLayer:
+def quantize_operation(operation: Operation, grids: dict[str, QParams], config: StaticConfig) -> IntegerLayer:
     """The integer layer of an operation, between the grids of its inputs and its own."""
     inputs = [grids[name] for name in operation.inputs]
     if operation.same_grid:

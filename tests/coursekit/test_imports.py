@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2] / "coursekit"
 
 # A module may import from layers to its left, and within its own package.
 LAYERS = (
-    {"data", "models", "plot", "cells"},
+    {"data", "models", "plot", "cells", "packing"},
     {"train"},
     {"measure"},
     {"zoo", "quantization", "pruning", "distillation", "compression", "ledger"},

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coursekit.compression import bits_for, pack, unpack
+from coursekit.packing import bits_for, pack, unpack
 
 
 @settings(max_examples=100, deadline=None)
