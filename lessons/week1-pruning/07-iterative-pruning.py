@@ -565,7 +565,7 @@ plot.lines(kept, results, logx=True, percent=True, xlabel="share of weights kept
 # %% [markdown]
 # ### In large, beside the paper
 #
-# The full recipe, 17 rounds of a fifth, 3,000 steps each on all of Fashion-MNIST, was measured beforehand (`python benchmarks/pruning.py tickets`). The paper's network is the same, its data are MNIST's digits, an easier task, and its training is
+# The full recipe, 17 rounds of a fifth, 2,000 steps each on all of Fashion-MNIST, was measured beforehand (`python benchmarks/pruning.py tickets`). The paper's network is the same, its data are MNIST's digits, an easier task, and its training is
 # 50,000 steps.
 
 # %% tags=["demo"]
