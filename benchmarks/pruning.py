@@ -55,8 +55,8 @@ SHORT_WAYS = (
     ("magnitude", "layer", "iterative"),
     ("random", "layer", "iterative"),
 )
-TICKET = pruning.TicketRecipe(steps=2000)
-ROUNDS, LATE_STEP, LOOK_EVERY = 17, 200, 200
+TICKET = pruning.TicketRecipe(steps=1000)
+ROUNDS, LATE_STEP, LOOK_EVERY = 17, 100, 200
 CONTROLLED = (7, 11, 15, 17)  # the rounds whose controls are trained too: 21, 9, 3.6, 2.3 % of the weights
 Row = dict[str, Any]
 State = dict[str, Tensor]

@@ -82,7 +82,7 @@ def tickets_part(rows: Rows) -> tuple[str, dict[str, Any]]:
     head = [
         "weights kept",
         *KINDS.values(),
-        "rewound to step 200",
+        "rewound to step 100",
         "best step: winning",
         "best step: new weights",
     ]
@@ -99,7 +99,7 @@ def tickets_part(rows: Rows) -> tuple[str, dict[str, Any]]:
         curves[name] = curve([by_seed(rows, f"ticket/{kind}/{r}") for r in both])
     dense = spread(list(by_seed(rows, "ticket/winning/0").values()))
     asset = {
-        "recipe": "LeNet-300-100, Fashion-MNIST, 2,000 steps of Adam (1.2e-3, 60 images) and 20 % a round",
+        "recipe": "LeNet-300-100, Fashion-MNIST, 1,000 steps of Adam (1.2e-3, 60 images) and 20 % a round",
         "seeds": sorted(by_seed(rows, f"ticket/winning/{rounds[-1]}")),
         "kept": [round(kept[r], 4) for r in both],
         "curves": curves,
