@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from coursekit.exercises import affine_quantization, iterative_pruning
+from coursekit.exercises import (
+    affine_quantization,
+    iterative_pruning,
+    post_training,
+    reduced_precision,
+    structured_pruning,
+)
 from coursekit.exercises.spec import CheckResult, Exercise, Mistake, Test, TestResult
 
 __all__ = ["CheckResult", "Exercise", "Mistake", "Test", "TestResult", "exercise", "exercises"]
 
-_ALL: dict[str, Exercise] = {
-    each.name: each for each in (*affine_quantization.EXERCISES, *iterative_pruning.EXERCISES)
-}
+_LESSONS = (
+    affine_quantization,
+    iterative_pruning,
+    post_training,
+    reduced_precision,
+    structured_pruning,
+)
+_ALL: dict[str, Exercise] = {each.name: each for lesson in _LESSONS for each in lesson.EXERCISES}
 
 
 def exercise(name: str) -> Exercise:
