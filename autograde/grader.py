@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import nbformat
 from nbformat.notebooknode import NotebookNode
 
 from autograde.digests import code_digest, digest, environment_digest, folder_digest, json_digest
@@ -23,7 +22,7 @@ from autograde.limits import Limits
 from autograde.publish import Publication, assets_of
 from autograde.record import Entry, Recorder, RecordError
 from autograde.settings import Settings
-from autograde.steps import Released, run_steps
+from autograde.steps import Released, notebook_of, run_steps, text_of
 
 __all__ = ["Graded", "Grader", "Outcome", "Stopped"]
 
@@ -168,7 +167,7 @@ class Grader:
             if kept_one is not None:
                 graded.judgements[name] = kept_one
                 continue
-            notebook = nbformat.read(graded.folder / f"{name}.ipynb", as_version=4)
+            notebook = notebook_of((graded.folder / f"{name}.ipynb").read_text(encoding="utf-8"))
             about = {"student": graded.student, "assignment": self.assignment, "notebook": name}
             clean = run_steps(self.sanitise, notebook, {"nbgrader": about, "released": self.cells})
             graded.jobs[name] = self._job(graded.student, key, clean, data)
@@ -183,7 +182,7 @@ class Grader:
         settings = self.converter
         return Job(
             key,
-            nbformat.writes(notebook),
+            text_of(notebook),
             assets,
             settings.sandbox,
             self.limits,
@@ -228,17 +227,12 @@ class Grader:
         return self._outcome(graded, "failed" if error else "graded", error)
 
     def _record(self, graded: Graded, _: str | None) -> None:
-        executed = {
-            name: nbformat.reads(judged.executed or "", as_version=4)
-            for name, judged in graded.judgements.items()
-        }
+        executed = {name: notebook_of(judged.executed or "") for name, judged in graded.judgements.items()}
         for name, notebook in executed.items():
             about = {"student": graded.student, "assignment": self.assignment, "notebook": name}
             executed[name] = run_steps(self.tidy, notebook, {"nbgrader": about, "released": self.cells})
         target = self._publication(graded.student)
-        target.prepare(
-            graded.assets, {name: nbformat.writes(notebook) for name, notebook in executed.items()}
-        )
+        target.prepare(graded.assets, {name: text_of(notebook) for name, notebook in executed.items()})
         self._write_receipts(graded)
         target.withdraw()
         timestamp = self.converter.coursedir.get_existing_timestamp(str(graded.folder))
