@@ -118,6 +118,9 @@ def grade_stock(root: Path, size: int, name: str) -> tuple[Run, Marks]:
     """nbgrader's own Autograde with its own preprocessors, one submission after the other, as it always does."""
     config = course_config(root)
     config.CourseDirectory.assignment_id = ASSIGNMENT
+    config.Execute.timeout = config.Execute.startup_timeout = (
+        600  # 30 s a cell can be too few on a busy machine
+    )
     os.environ["PYTHONPATH"] = str(ROOT)
     converter = Autograde(coursedir=CourseDirectory(config=config), config=config)
     converter.log.setLevel(logging.ERROR)
