@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LeNet5", "LeNet300100", "MobileNetV2", "ResNet", "mobilenet_v2", "resnet20"]
+__all__ = ["LeNet5", "LeNet300100", "MobileNetV2", "ResNet", "mobilenet_v2", "resize_", "resnet20"]
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class LeNet300100(nn.Module):
@@ -179,3 +184,32 @@ def mobilenet_v2(n_classes: int = 10, width: float = 1.0) -> MobileNetV2:
     Source: Sandler et al. 2018, arXiv:1801.04381.
     """
     return MobileNetV2(width=width, n_classes=n_classes)
+
+
+def resize_(model: M, state: Mapping[str, Tensor]) -> M:
+    """The model itself, its layers given the widths of the tensors in `state`, ready for `load_state_dict`.
+
+    So a network whose channels were removed is kept as its class and one file: the shapes in the file say how wide each
+    layer is. Depthwise convolutions stay depthwise, grouped ones keep their number of groups.
+
+    Args:   model: as its class builds it. state: a state dict of a network of that class with other widths.
+    Raises: KeyError if a layer's weight is not in `state`.
+    """
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Linear | nn.Conv2d | nn.BatchNorm2d):
+            continue
+        for key, old in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+            new = old.new_zeros(state[f"{name}.{key}"].shape)
+            setattr(
+                module, key, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+            )
+        if isinstance(module, nn.Linear):
+            module.out_features, module.in_features = module.weight.shape
+        elif isinstance(module, nn.BatchNorm2d):
+            module.num_features = len(state[f"{name}.running_mean"])
+        else:
+            depthwise = module.groups == module.in_channels > 1
+            module.out_channels, per_group = module.weight.shape[:2]
+            module.groups = module.out_channels if depthwise else module.groups
+            module.in_channels = per_group * module.groups
+    return model

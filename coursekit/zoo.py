@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from coursekit.data import Dataset, fashion_mnist
-from coursekit.models import LeNet5, LeNet300100, resnet20
+from coursekit.models import LeNet5, LeNet300100, resize_, resnet20
 from coursekit.train import Recipe, evaluate, fit
 
 __all__ = ["available", "card", "load", "path", "publish", "train"]
@@ -31,10 +31,14 @@ _FOLDER = Path(__file__).parent / "assets" / "zoo"
 
 @dataclass(frozen=True)
 class _Entry:
-    """How to build the network; how `train` trains it, or None where another script makes it."""
+    """How to build the network; how `train` trains it, or None where another script makes it.
+
+    narrow: channels were removed from what `build` makes, and the shapes in the file say how many are left.
+    """
 
     build: Callable[[], nn.Module]
     recipe: Recipe | None
+    narrow: bool = False
 
 
 _ENTRIES = {
@@ -83,9 +87,15 @@ def load(name: str) -> nn.Module:
         raise FileNotFoundError(
             f"{weights} is missing; install coursekit again, or: python -m coursekit.zoo {name}"
         )
-    model = _entry(name).build()
-    model.load_state_dict(load_file(weights))
-    return model.eval()
+    return _filled(name, load_file(weights)).eval()
+
+
+def _filled(name: str, state: dict[str, Tensor]) -> nn.Module:
+    """The network of this name with these weights."""
+    entry = _entry(name)
+    model = resize_(entry.build(), state) if entry.narrow else entry.build()
+    model.load_state_dict(state)
+    return model
 
 
 def train(name: str, *, folder: Path = _FOLDER, threads: int = 1, progress: bool = True) -> dict[str, Any]:
@@ -124,7 +134,7 @@ def publish(
             script: the command that makes it again. facts: what else the card says: recipe, seed, data, parent.
     Raises: ValueError for a name the zoo does not have; RuntimeError if the weights do not fit.
     """
-    _entry(name).build().load_state_dict(model.state_dict())
+    _filled(name, model.state_dict())
     return _write(name, model, script, facts, fashion_mnist("test"), folder)
 
 

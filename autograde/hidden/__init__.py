@@ -5,9 +5,17 @@ They live in a package of their own so that the student bundle and the sandbox c
 
 from __future__ import annotations
 
-from autograde.hidden import affine_quantization
+from autograde.hidden import (
+    affine_quantization,
+    reduced_precision,
+    structured_pruning,
+)
 from coursekit.exercises.spec import Test
 
 __all__ = ["HIDDEN"]
 
-HIDDEN: dict[str, tuple[Test, ...]] = {**affine_quantization.HIDDEN}
+HIDDEN: dict[str, tuple[Test, ...]] = {
+    **affine_quantization.HIDDEN,
+    **reduced_precision.HIDDEN,
+    **structured_pruning.HIDDEN,
+}

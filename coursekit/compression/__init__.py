@@ -1,5 +1,7 @@
 """Compression: the same network in fewer bytes, each of them counted in a file that loads again."""
 
+from coursekit.compression.artifact import ArtifactError, Part, contents, load, save
+from coursekit.compression.encodings import Encoded, decode_gaps, decode_tensor, encode_gaps, encode_tensor
 from coursekit.compression.huffman import (
     canonical_codes,
     code_lengths,
@@ -31,15 +33,23 @@ from coursekit.compression.lowrank import (
 from coursekit.compression.tensor import cp_conv, evbmf_rank, tucker2_conv, tucker_ranks
 
 __all__ = [
+    "ArtifactError",
     "Clusters",
+    "Encoded",
     "HuffmanStats",
+    "Part",
     "SvdFactors",
     "assign",
     "break_even_rank",
     "canonical_codes",
     "code_lengths",
+    "contents",
     "conv_like",
     "cp_conv",
+    "decode_gaps",
+    "decode_tensor",
+    "encode_gaps",
+    "encode_tensor",
     "entropy",
     "evbmf_rank",
     "expected_bits",
@@ -56,8 +66,10 @@ __all__ = [
     "kmeans_exact",
     "limited_lengths",
     "lloyd",
+    "load",
     "rank_for_energy",
     "replace_module_",
+    "save",
     "truncated_svd",
     "tucker2_conv",
     "tucker_ranks",

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from coursekit.exercises import affine_quantization
+from coursekit.exercises import (
+    affine_quantization,
+    reduced_precision,
+    structured_pruning,
+)
 from coursekit.exercises.spec import CheckResult, Exercise, Mistake, Test, TestResult
 
 __all__ = ["CheckResult", "Exercise", "Mistake", "Test", "TestResult", "exercise", "exercises"]
 
-_ALL: dict[str, Exercise] = {each.name: each for each in affine_quantization.EXERCISES}
+_LESSONS = (
+    affine_quantization,
+    reduced_precision,
+    structured_pruning,
+)
+_ALL: dict[str, Exercise] = {each.name: each for lesson in _LESSONS for each in lesson.EXERCISES}
 
 
 def exercise(name: str) -> Exercise:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from coursekit.models import LeNet5, LeNet300100, MobileNetV2, ResNet, mobilenet_v2, resnet20
+from coursekit.models import LeNet5, LeNet300100, MobileNetV2, ResNet, mobilenet_v2, resize_, resnet20
+from coursekit.pruning import ChannelPruning, prune_channels
 
 NETWORKS = [
     pytest.param(LeNet300100, 266_610, id="lenet300"),
@@ -128,3 +129,23 @@ def test_one_image_gives_the_same_logits_alone_as_in_a_batch(build, _expected):
 def test_impossible_resnet_is_refused_with_the_numbers(n_blocks, width):
     with pytest.raises(ValueError, match=f"at least 1, got {n_blocks} and {width}"):
         ResNet(n_blocks, width)
+
+
+@pytest.mark.parametrize("build", [LeNet5, resnet20, mobilenet_v2], ids=lambda f: f.__name__)
+def test_resized_network_takes_the_weights_of_a_narrower_one(build):
+    torch.manual_seed(0)
+    wide, image = build(), torch.randn(1, 1, 28, 28)
+    narrow = prune_channels(wide, image, ChannelPruning(ratio=0.4)).eval()
+    again = resize_(build(), narrow.state_dict()).eval()
+    again.load_state_dict(narrow.state_dict())
+    assert repr(again) == repr(narrow)
+    torch.testing.assert_close(again(image), narrow(image))
+
+
+def test_resizing_to_its_own_shapes_changes_nothing():
+    network = resnet20()
+    before = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    assert resize_(network, network.state_dict()) is network
+    assert {name: tensor.shape for name, tensor in network.state_dict().items()} == before
+    with pytest.raises(KeyError):
+        resize_(network, {})

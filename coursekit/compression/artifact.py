@@ -1,0 +1,149 @@
+"""One small file that is a network: `save(model, path)`, `load(path)`. No pickle; nothing in it is ever executed.
+
+All numbers little-endian:
+
+    magic "CKNN" | version, u16 | crc32 of all that follows, u32 | bytes of the header, u32 |
+    header: JSON, deflated | the blobs of all tensors, one behind the other
+
+The header holds the structure (`structure.py`) and, for each tensor, its name, shape, dtype, kind (`encodings.py`),
+facts and the length of each blob.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from coursekit.compression.encodings import DTYPES, Encoded, decode_tensor, encode_tensor
+from coursekit.compression.structure import build_structure, describe_structure
+
+__all__ = ["ArtifactError", "Part", "contents", "load", "save"]
+
+MAGIC, VERSION = b"CKNN", 1
+HEAD = struct.Struct("<4sHII")
+MOST_HEADER = 1 << 24
+
+
+class ArtifactError(ValueError):
+    """The file is damaged, cut off, of another kind, or of a version this program does not know."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a file.
+
+    Attributes: tensor: its name, or "" for what belongs to the whole file. kind: the tensor's form.
+                part: "values", "codebook", "indices", "positions", "scales", "codes", "value" or "header".
+                size_bytes: the sizes of all parts add up to the file's.
+    """
+
+    tensor: str
+    kind: str
+    part: str
+    size_bytes: int
+
+
+def save(model: nn.Module, path: str | PathLike[str]) -> int:
+    """Writes a network into one file, each tensor in the smallest form that gives it back exactly.
+
+    Pruned weights, shared weights, weights on a grid of integers and 16-bit values become small by themselves: what a
+    technique did to the values is found in them. The file is written beside its place and moved there whole.
+
+    Args:    model: one of coursekit.models, with parts replaced or cut, or an nn.Sequential of plain layers.
+    Returns: the bytes of the file.
+    Raises:  TypeError naming the part of the model, or the tensor, that has no form in a file.
+    Source:  Taught in lesson 15.
+    """
+    header: dict[str, Any] = {"structure": describe_structure(model), "tensors": []}
+    blobs: list[bytes] = []
+    for name, tensor in model.state_dict().items():
+        encoded = encode_tensor(tensor)
+        lengths = {part: len(blob) for part, blob in encoded.blobs.items()}
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        header["tensors"].append([name, list(tensor.shape), dtype, encoded.kind, encoded.facts, lengths])
+        blobs += encoded.blobs.values()
+    text = zlib.compress(json.dumps(header, separators=(",", ":")).encode(), 9)
+    body = b"".join([struct.pack("<I", len(text)), text, *blobs])
+    data = MAGIC + struct.pack("<HI", VERSION, zlib.crc32(body)) + body
+    target = Path(path)
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(data)
+        os.replace(beside, target)
+    finally:
+        beside.unlink(missing_ok=True)
+    return len(data)
+
+
+def load(path: str | PathLike[str]) -> nn.Module:
+    """The network in a file that `save` wrote, in eval mode, ready to run.
+
+    Raises: ArtifactError if the file is damaged, cut off, of another kind or version; FileNotFoundError.
+    """
+    header, payload, _ = _read(path)
+    try:
+        model = build_structure(header["structure"])
+        state = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in model.state_dict().items()}
+        found = dict(_tensors(header, payload, state))
+        model.load_state_dict(found)
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ArtifactError(f"{path}: {error}") from error
+    return model.eval()
+
+
+def contents(path: str | PathLike[str]) -> list[Part]:
+    """What takes how many bytes of a file; the sizes add up to the file's.
+
+    Raises: as `load`.
+    """
+    header, _, overhead = _read(path)
+    parts = [Part("", "", "header", overhead)]
+    for name, _shape, _dtype, kind, _facts, lengths in header["tensors"]:
+        parts += [Part(name, kind, part, size) for part, size in lengths.items()]
+    return parts
+
+
+def _read(path: str | PathLike[str]) -> tuple[dict[str, Any], memoryview, int]:
+    """The header, the blobs behind it, and the bytes before them."""
+    data = Path(path).read_bytes()
+    if len(data) < HEAD.size or data[:4] != MAGIC:
+        raise ArtifactError(f"{path} is no network file, or cut off")
+    _, version, checksum, n_header = HEAD.unpack_from(data)
+    if version != VERSION:
+        raise ArtifactError(f"{path} is of version {version}; this program reads version {VERSION}")
+    if zlib.crc32(data[10:]) != checksum:
+        raise ArtifactError(f"{path} is damaged or cut off: its checksum does not fit")
+    start = HEAD.size + n_header
+    inflate = zlib.decompressobj()
+    try:
+        header = json.loads(inflate.decompress(data[HEAD.size : start], MOST_HEADER))
+        sizes = [size for *_, lengths in header["tensors"] for size in lengths.values()]
+    except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ArtifactError(f"{path}: the header cannot be read") from error
+    if any(type(size) is not int or size < 0 for size in sizes) or start + sum(sizes) != len(data):
+        raise ArtifactError(f"{path}: the header does not fit the file")
+    return header, memoryview(data)[start:], start
+
+
+def _tensors(
+    header: dict[str, Any], payload: memoryview, wanted: dict[str, tuple[tuple[int, ...], torch.dtype]]
+) -> Iterator[tuple[str, Tensor]]:
+    at = 0
+    for name, shape, dtype, kind, facts, lengths in header["tensors"]:
+        if name not in wanted or (tuple(shape), DTYPES.get(dtype)) != wanted[name]:
+            raise ValueError(f"tensor {name!r}, {dtype} {shape}, does not fit the network in the file")
+        blobs = {}
+        for part, size in lengths.items():
+            blobs[part] = bytes(payload[at : at + size])
+            at += size
+        yield name, decode_tensor(Encoded(kind, blobs, facts), *wanted[name])

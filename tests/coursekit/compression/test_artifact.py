@@ -1,0 +1,248 @@
+"""The one-file network: the same network comes back, whatever was done to it, and no damaged file does."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from coursekit import data, zoo
+from coursekit.compression import (
+    ArtifactError,
+    contents,
+    decode_gaps,
+    decode_tensor,
+    encode_gaps,
+    encode_tensor,
+    factorize_network,
+    kmeans,
+    load,
+    replace_module_,
+    save,
+    tucker2_conv,
+)
+from coursekit.measure import saved_size
+from coursekit.pruning import ChannelPruning, magnitude_scores, make_masks, prune_channels
+from coursekit.quantization import quantize_weights
+from coursekit.train import predict
+
+NETWORKS = ("lenet300", "lenet5", "resnet20")
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return data.fashion_mnist("test", subset=True).images[:8]
+
+
+def pruned(model: nn.Module) -> nn.Module:
+    """90 % of the weights zero, globally by magnitude."""
+    made = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, mask in make_masks(magnitude_scores(made), 0.9).items():
+            made.get_parameter(name).mul_(mask)
+    return made
+
+
+def shared(model: nn.Module) -> nn.Module:
+    """Every weight one of 16 values of its layer, or zero."""
+    made = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            kept = parameter != 0
+            if parameter.dim() > 1 and kept.any():
+                found = kmeans(parameter[kept], 16)
+                parameter[kept] = found.centroids[found.indices].float()
+    return made
+
+
+def four_bits(model: nn.Module) -> nn.Module:
+    return quantize_weights(model, 4)
+
+
+def low_rank(model: nn.Module) -> nn.Module:
+    return factorize_network(model, 0.8, spatial=True)[0]
+
+
+def narrow(model: nn.Module) -> nn.Module:
+    return prune_channels(model, torch.zeros(1, 1, 28, 28), ChannelPruning(ratio=0.4))
+
+
+STEPS = {"pruned": pruned, "shared": shared, "four_bits": four_bits, "low_rank": low_rank, "narrow": narrow}
+# Cutting channels traces the original layers, so it comes before they are factorized.
+PAIRS = [(a, b) for a, b in itertools.permutations(STEPS, 2) if (a, b) != ("low_rank", "narrow")]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
+def test_a_network_after_any_two_steps_comes_back_exactly(name, pair, images, tmp_path):
+    model = zoo.load(name)
+    for step in pair:
+        model = STEPS[step](model)
+    size = save(model, tmp_path / "net")
+    again = load(tmp_path / "net")
+    assert (
+        size
+        == (tmp_path / "net").stat().st_size
+        == sum(part.size_bytes for part in contents(tmp_path / "net"))
+    )
+    assert again.state_dict().keys() == model.state_dict().keys()
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[key], tensor), key
+    assert torch.equal(predict(again, images), predict(model, images))
+
+
+def test_each_technique_makes_the_file_smaller_by_itself(tmp_path):
+    """By what the form can save at least, the rest of the file left as it is."""
+    model = zoo.load("lenet300")
+    sizes = {name: save(step(model), tmp_path / name) for name, step in STEPS.items()}
+    whole = save(model, tmp_path / "whole")
+    assert whole <= saved_size(model)
+    assert sizes["pruned"] < 0.2 * whole  # a tenth of the values, and less than a byte for each one's place
+    assert sizes["shared"] < 0.14 * whole  # 4 of 32 bits
+    assert sizes["four_bits"] < 0.14 * whole
+    assert sizes["low_rank"] < whole and sizes["narrow"] < 0.65 * whole
+    assert save(shared(pruned(model)), tmp_path / "both") < 0.05 * whole
+
+
+def test_a_sequential_of_plain_layers_and_a_tucker_layer_come_back(images, tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding="same"), nn.BatchNorm2d(6), nn.ReLU6(), nn.MaxPool2d(2),
+        nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(96, 10, bias=False),
+    )  # fmt: skip
+    replace_module_(model, "0", tucker2_conv(model[0], 3, 1))
+    save(model, tmp_path / "net")
+    assert torch.equal(load(tmp_path / "net")(images), model.eval()(images))
+
+
+def test_what_has_no_form_is_refused_by_name_and_nothing_is_written(tmp_path):
+    model = zoo.load("resnet20")
+    model.stage1[0].relu1 = nn.GELU()
+    with pytest.raises(TypeError, match=r"stage1\.0\.relu1 is a GELU"):
+        save(model, tmp_path / "net")
+    with pytest.raises(TypeError, match="a LSTM has no form"):
+        save(nn.LSTM(2, 2), tmp_path / "net")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_thousand_damaged_files_are_all_refused(tmp_path):
+    """A bit turned over, a piece cut out, a piece doubled, or the end missing, at random places."""
+    path, broken = tmp_path / "net", tmp_path / "broken"
+    save(shared(pruned(zoo.load("lenet300"))), path)
+    whole, chance = path.read_bytes(), random.Random(0)
+    for i in range(1000):
+        at, n = chance.randrange(len(whole)), chance.randrange(1, 50)
+        flipped = bytes([whole[at] ^ 1 << chance.randrange(8)])
+        variants = (whole[:at] + flipped + whole[at + 1 :], whole[:at], whole[:at] + whole[at + n :],
+                    whole[: at + n] + whole[at:])  # fmt: skip
+        if variants[i % 4] == whole:
+            continue
+        broken.write_bytes(variants[i % 4])
+        with pytest.raises(ArtifactError):
+            load(broken)
+
+
+def test_a_header_that_lies_is_refused_though_its_checksum_is_right(tmp_path):
+    import json
+    import struct
+    import zlib
+
+    path = tmp_path / "net"
+    save(zoo.load("lenet300"), path)
+    raw = path.read_bytes()
+    (n,) = struct.unpack_from("<I", raw, 10)
+    header, blobs = json.loads(zlib.decompress(raw[14 : 14 + n])), raw[14 + n :]
+    lies = [
+        {"structure": {"skeleton": "__import__", "options": {}, "parts": {}}},
+        {"structure": {"skeleton": "ResNet", "options": {"n_blocks": 10**9}, "parts": {}}},
+        {"structure": {"skeleton": "LeNet300100", "options": {}, "parts": {"fc1": {"kind": "eval"}}}},
+        {"structure": {"skeleton": "LeNet300100", "options": {}, "parts": {"forward": {"kind": "ReLU"}}}},
+        {"structure": {"skeleton": "LeNet300100", "options": {}, "parts": {
+            "fc1": {"kind": "Linear", "in_features": 10**6, "out_features": 10**6, "bias": True}}}},
+        {"tensors": [[n, s, d, "sparse", {"inner": "sparse"}, x] for n, s, d, _, _, x in header["tensors"]]},
+        {"tensors": [[n, s, d, "raw", f, {"else": x["values"]}] for n, s, d, _, f, x in header["tensors"]]},
+        {"tensors": header["tensors"][:-1]},
+        {"tensors": 3},
+    ]  # fmt: skip
+    for lie in lies:
+        text = zlib.compress(json.dumps(header | lie).encode())
+        body = struct.pack("<I", len(text)) + text + blobs
+        path.write_bytes(b"CKNN" + struct.pack("<HI", 1, zlib.crc32(body)) + body)
+        with pytest.raises(ArtifactError):
+            load(path)
+
+
+def test_another_version_and_another_kind_of_file_are_said_so(tmp_path):
+    path = tmp_path / "net"
+    save(zoo.load("lenet300"), path)
+    raw = bytearray(path.read_bytes())
+    raw[4] = 9
+    path.write_bytes(raw)
+    with pytest.raises(ArtifactError, match="version 9"):
+        load(path)
+    path.write_bytes(b"PK\x03\x04 a zip file")
+    with pytest.raises(ArtifactError, match="no network file"):
+        load(path)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.booleans(), max_size=60), st.integers(0, 600))
+def test_gaps_come_back(flags, n_before):
+    kept = torch.tensor([False] * n_before + flags, dtype=torch.bool)
+    symbols = encode_gaps(kept)
+    assert torch.equal(decode_gaps(symbols, len(kept)), kept)
+    assert int((symbols != 255).sum()) == int(kept.sum())
+
+
+@pytest.mark.parametrize("symbols, n", [([256], 999), ([-1], 9), ([1, 255], 999), ([3], 3)])
+def test_gaps_that_nobody_wrote_are_refused(symbols, n):
+    with pytest.raises(ValueError, match=r"gap|beyond"):
+        decode_gaps(torch.tensor(symbols), n)
+
+
+TENSORS = {
+    "normal": torch.randn(20, 30, generator=torch.Generator().manual_seed(0)),
+    "empty": torch.empty(0, 3),
+    "scalar": torch.tensor(3.5),
+    "nan": torch.tensor([1.0, float("nan"), float("inf")]),
+    "minus_zero": torch.tensor([-0.0, 1.0, 0.1]),
+    "count": torch.tensor(123456789),
+    "zeros": torch.zeros(40, 40),
+    "float64": torch.linspace(0, 1, 9, dtype=torch.float64),
+    "half_exact": torch.arange(64.0).reshape(8, 8) / 16,
+    "bfloat16": torch.randn(9).bfloat16(),
+    "few_values": torch.randint(5, (30, 30), generator=torch.Generator().manual_seed(1)).float() / 7,
+    "mostly_zero": (torch.rand(50, 50, generator=torch.Generator().manual_seed(2)) > 0.95) * 0.3,
+}
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_a_tensor_comes_back_and_takes_no_more_than_it_did(name):
+    x = TENSORS[name]
+    encoded = encode_tensor(x)
+    back = decode_tensor(encoded, tuple(x.shape), x.dtype)
+    assert back.dtype == x.dtype
+    assert torch.allclose(back, x, rtol=0, atol=0, equal_nan=True)
+    assert encoded.size_bytes <= x.numel() * x.element_size()
+
+
+def test_the_form_is_the_one_meant_for_the_values():
+    kinds = {name: encode_tensor(x).kind for name, x in TENSORS.items()}
+    assert (
+        kinds["normal"] == "raw"
+        and kinds["zeros"] == "constant"
+        and kinds["half_exact"] in ("float16", "bfloat16")
+    )
+    assert kinds["few_values"] in ("shared", "shared-huffman") and kinds["mostly_zero"] == "sparse"
+    assert encode_tensor(four_bits(zoo.load("lenet300")).fc1.weight).kind == "grid"
+
+
+def test_a_dtype_without_a_form_is_refused():
+    with pytest.raises(TypeError, match="complex64"):
+        encode_tensor(torch.ones(2, dtype=torch.complex64))
