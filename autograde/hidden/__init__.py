@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from autograde.hidden import (
     affine_quantization,
+    quantization_aware,
     reduced_precision,
     structured_pruning,
 )
@@ -16,6 +17,7 @@ __all__ = ["HIDDEN"]
 
 HIDDEN: dict[str, tuple[Test, ...]] = {
     **affine_quantization.HIDDEN,
+    **quantization_aware.HIDDEN,
     **reduced_precision.HIDDEN,
     **structured_pruning.HIDDEN,
 }

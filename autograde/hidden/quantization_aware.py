@@ -19,7 +19,9 @@ def test_nearest_point_of_every_grid(student):
     scale = torch.tensor([[0.3], [0.05]])
     for n_bits in (2, 4, 8):
         codes = torch.arange(-(2 ** (n_bits - 1)), 2 ** (n_bits - 1)).double()
-        back = expect_tensor(student.fake_quantize_affine(x, scale, 1, n_bits), torch.float32, x.shape).double()
+        back = expect_tensor(
+            student.fake_quantize_affine(x, scale, 1, n_bits), torch.float32, x.shape
+        ).double()
         points = (codes - 1) * scale.double()  # (2, codes)
         nearest = (x.double()[:, :, None] - points[:, None]).abs().amin(-1)
         off = ((back - x.double()).abs() - nearest).abs().max().item()
@@ -58,7 +60,9 @@ def test_step_of_other_layers(student):
         expected = torch.where(beyond <= 0, moved, weight.double())
         got = expect_tensor(student.qat_step(weight, x, targets, scale, 0.7, n_bits), torch.float32, (m, k))
         clear = (beyond <= 0) | (beyond > 0.51 * scale)
-        expect_close(got.double()[clear], expected[clear], f"new weight at {n_bits} bits", rtol=1e-3, atol=1e-4)
+        expect_close(
+            got.double()[clear], expected[clear], f"new weight at {n_bits} bits", rtol=1e-3, atol=1e-4
+        )
 
 
 def test_training_ends_near_a_better_grid_point(student):
@@ -120,7 +124,9 @@ def test_shift_of_other_layers(student):
         sum((q - w) * m for q, w, m in zip(*rows, mean.tolist(), strict=True))
         for rows in zip(quantized.tolist(), weight.tolist(), strict=True)
     ]
-    expect_close(got, bias.double() - torch.tensor(pairs, dtype=torch.float64), "new bias", rtol=1e-3, atol=1e-4)
+    expect_close(
+        got, bias.double() - torch.tensor(pairs, dtype=torch.float64), "new bias", rtol=1e-3, atol=1e-4
+    )
     same = expect_tensor(student.bias_correction(weight, weight, bias, mean), torch.float32, (4,))
     expect_close(same, bias, "bias where nothing was rounded")
 

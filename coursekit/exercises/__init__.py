@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from coursekit.exercises import (
     affine_quantization,
+    quantization_aware,
     reduced_precision,
     structured_pruning,
 )
@@ -15,6 +16,7 @@ __all__ = ["CheckResult", "Exercise", "Mistake", "Test", "TestResult", "exercise
 
 _LESSONS = (
     affine_quantization,
+    quantization_aware,
     reduced_precision,
     structured_pruning,
 )

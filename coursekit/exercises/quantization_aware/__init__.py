@@ -66,8 +66,8 @@ EXERCISES = (
             "The output is s * round(x / s) inside the range and s * qmax or -s * qmax outside. Differentiate by s, "
             "with round as the identity where you differentiate it.",
             "Inside, the product rule gives round(v) + s * (-x / s**2) with v = x / s. What is left?",
-            "torch.where chooses between round(v) - v and sign(v) * qmax. Multiply with grad, sum, divide by the square "
-            "root of x.numel() * qmax, and return a Python float.",
+            "torch.where chooses between round(v) - v and sign(v) * qmax. Multiply with grad, sum, divide by the "
+            "square root of x.numel() * qmax, and return a Python float.",
         ),
         ranges.LSQ, ranges.lsq_probes, FORBIDDEN, WITHHELD,
     ),
@@ -86,7 +86,7 @@ EXERCISES = (
         "bias_correction", "03", 2, reference.bias_correction,
         PUBLIC["bias_correction"],
         (
-            "A layer's mean output is its weight times its mean input, plus its bias. What did rounding change in that?",
+            "A layer's mean output is its weight times its mean input, plus its bias. What did rounding change?",
             "The shift of output m is the sum over k of the weight's error [m, k] times the mean of input k.",
             "Matrix times vector does that sum: @. The bias must take away exactly the shift.",
         ),

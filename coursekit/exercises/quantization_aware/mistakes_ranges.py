@@ -49,7 +49,9 @@ def _lsq(total: Callable[[Tensor, Tensor, float, int], float]) -> Callable[..., 
     return wrong
 
 
-def _ends_replaced(inside: Callable[[Tensor], Tensor], outside: Callable[[Tensor, int], Tensor]) -> Callable[..., Any]:
+def _ends_replaced(
+    inside: Callable[[Tensor], Tensor], outside: Callable[[Tensor, int], Tensor]
+) -> Callable[..., Any]:
     """A gradient whose slopes inside and outside are given by two functions of v."""
 
     def total(grad: Tensor, x: Tensor, scale: float, n_bits: int) -> float:
@@ -172,6 +174,7 @@ EQUALIZATION = (
             _by_ranges(_root, of=lambda rows: rows.abs().mean(1))),
     Mistake("one_factor", "There is one factor for all channels. Each channel needs its own.", _one_factor),
 )  # fmt: skip
+
 
 def correction_probes() -> list[Args]:
     """Layers of several shapes with errors and input means of both signs."""

@@ -141,7 +141,9 @@ def _compares_x(grad: Tensor, x: Tensor, scale: Any, zero_point: int = 0, n_bits
     return grad * ((x >= qmin) & (x <= qmax))
 
 
-def _mask_without_zero_point(grad: Tensor, x: Tensor, scale: Any, zero_point: int = 0, n_bits: int = 8) -> Tensor:
+def _mask_without_zero_point(
+    grad: Tensor, x: Tensor, scale: Any, zero_point: int = 0, n_bits: int = 8
+) -> Tensor:
     return grad * _inside(x, scale, 0, n_bits)
 
 
@@ -171,15 +173,17 @@ def _mask_of_8_bits(grad: Tensor, x: Tensor, scale: Any, zero_point: int = 0, n_
     return grad * _inside(x, scale, zero_point, 8)
 
 
-def _masks_after_clamping(grad: Tensor, x: Tensor, scale: Any, zero_point: int = 0, n_bits: int = 8) -> Tensor:
+def _masks_after_clamping(
+    grad: Tensor, x: Tensor, scale: Any, zero_point: int = 0, n_bits: int = 8
+) -> Tensor:
     return grad * _clamped(x, scale, zero_point, n_bits)
 
 
 STE_GRADIENT = (
     Mistake("true_gradient", "That is the true derivative of a staircase: 0 almost everywhere, so that nothing would "
             "ever be learned. Straight-through pretends that round is the identity.", _true_gradient),
-    Mistake("passes_everything", "The gradient also goes through where x was clamped. There a small change of x changes "
-            "nothing, and clamp really has slope 0.", _passes_everything),
+    Mistake("passes_everything", "The gradient also goes through where x was clamped. There a small change of x "
+            "changes nothing, and clamp really has slope 0.", _passes_everything),
     Mistake("compares_x", "You compare x with qmin and qmax. These are codes: compare the code that x would get before "
             "clamping.", _compares_x),
     Mistake("mask_without_zero_point", "The mask ignores the zero point, and so clamps other values than the forward "
@@ -218,7 +222,9 @@ def _mask(weight: Tensor, scale: Any, n_bits: int) -> Tensor:
     return torch.round(weight / scale).abs() <= int_range(n_bits)[1]
 
 
-def _updates_quantized(weight: Tensor, x: Tensor, targets: Tensor, scale: Any, lr: float, n_bits: int = 4) -> Tensor:
+def _updates_quantized(
+    weight: Tensor, x: Tensor, targets: Tensor, scale: Any, lr: float, n_bits: int = 4
+) -> Tensor:
     q = fake_quantize(weight, scale, n_bits)
     return q - lr * _gradient(q, x, targets) * _mask(weight, scale, n_bits)
 
@@ -229,15 +235,21 @@ def _nothing_comes_through(
     return weight.clone()
 
 
-def _updates_clamped(weight: Tensor, x: Tensor, targets: Tensor, scale: Any, lr: float, n_bits: int = 4) -> Tensor:
+def _updates_clamped(
+    weight: Tensor, x: Tensor, targets: Tensor, scale: Any, lr: float, n_bits: int = 4
+) -> Tensor:
     return weight - lr * _gradient(fake_quantize(weight, scale, n_bits), x, targets)
 
 
-def _forward_in_float(weight: Tensor, x: Tensor, targets: Tensor, scale: Any, lr: float, n_bits: int = 4) -> Tensor:
+def _forward_in_float(
+    weight: Tensor, x: Tensor, targets: Tensor, scale: Any, lr: float, n_bits: int = 4
+) -> Tensor:
     return weight - lr * _gradient(weight, x, targets) * _mask(weight, scale, n_bits)
 
 
-def _returns_quantized(weight: Tensor, x: Tensor, targets: Tensor, scale: Any, lr: float, n_bits: int = 4) -> Tensor:
+def _returns_quantized(
+    weight: Tensor, x: Tensor, targets: Tensor, scale: Any, lr: float, n_bits: int = 4
+) -> Tensor:
     q = fake_quantize(weight, scale, n_bits)
     return fake_quantize(weight - lr * _gradient(q, x, targets) * _mask(weight, scale, n_bits), scale, n_bits)
 
@@ -252,12 +264,16 @@ def _sums(weight: Tensor, x: Tensor, targets: Tensor, scale: Any, lr: float, n_b
     return weight - lr * targets.numel() * _gradient(q, x, targets) * _mask(weight, scale, n_bits)
 
 
-def _mean_over_images(weight: Tensor, x: Tensor, targets: Tensor, scale: Any, lr: float, n_bits: int = 4) -> Tensor:
+def _mean_over_images(
+    weight: Tensor, x: Tensor, targets: Tensor, scale: Any, lr: float, n_bits: int = 4
+) -> Tensor:
     q = fake_quantize(weight, scale, n_bits)
     return weight - lr * targets.shape[1] * _gradient(q, x, targets) * _mask(weight, scale, n_bits)
 
 
-def _half_the_gradient(weight: Tensor, x: Tensor, targets: Tensor, scale: Any, lr: float, n_bits: int = 4) -> Tensor:
+def _half_the_gradient(
+    weight: Tensor, x: Tensor, targets: Tensor, scale: Any, lr: float, n_bits: int = 4
+) -> Tensor:
     q = fake_quantize(weight, scale, n_bits)
     return weight - lr * 0.5 * _gradient(q, x, targets) * _mask(weight, scale, n_bits)
 
@@ -269,7 +285,9 @@ def _gradient_times_scale(
     return weight - lr * scale * _gradient(q, x, targets) * _mask(weight, scale, n_bits)
 
 
-def _trains_at_8_bits(weight: Tensor, x: Tensor, targets: Tensor, scale: Any, lr: float, n_bits: int = 4) -> Tensor:
+def _trains_at_8_bits(
+    weight: Tensor, x: Tensor, targets: Tensor, scale: Any, lr: float, n_bits: int = 4
+) -> Tensor:
     q = fake_quantize(weight, scale, 8)
     return weight - lr * _gradient(q, x, targets) * _mask(weight, scale, 8)
 
@@ -277,8 +295,8 @@ def _trains_at_8_bits(weight: Tensor, x: Tensor, targets: Tensor, scale: Any, lr
 QAT_STEP = (
     Mistake("updates_quantized", "You step from the quantized weight: steps smaller than half a grid step are rounded "
             "away every time. The weight that is kept must be the unquantized one.", _updates_quantized),
-    Mistake("nothing_comes_through", "The weight has not moved: differentiating through round gives 0. Take the gradient "
-            "by the quantized weight and let it pass straight through.", _nothing_comes_through),
+    Mistake("nothing_comes_through", "The weight has not moved: differentiating through round gives 0. Take the "
+            "gradient by the quantized weight and let it pass straight through.", _nothing_comes_through),
     Mistake("updates_clamped", "Weights beyond the end of the grid move too. The quantizer clamps them, so their "
             "gradient is 0.", _updates_clamped),
     Mistake("forward_in_float", "The forward pass uses the unquantized weight: this is ordinary training, and the "
@@ -286,7 +304,8 @@ QAT_STEP = (
     Mistake("returns_quantized", "You return the weight rounded to its grid, and the small step you took is lost.",
             _returns_quantized),
     Mistake("climbs", "The sign is wrong: the loss goes up.", _climbs),
-    Mistake("sums", "This is the gradient of the sum of squares. The loss is their mean over all N * M outputs.", _sums),
+    Mistake("sums", "This is the gradient of the sum of squares. The loss is their mean over all N * M outputs.",
+            _sums),
     Mistake("mean_over_images", "You divide by N only. The mean runs over all N * M outputs.", _mean_over_images),
     Mistake("half_the_gradient", "The derivative of a square has a factor of 2.", _half_the_gradient),
     Mistake("gradient_times_scale", "The gradient is multiplied by the scale. Straight-through leaves it as it is.",
