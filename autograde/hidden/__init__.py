@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from autograde.hidden import (
     affine_quantization,
+    iterative_pruning,
+    post_training,
     quantization_aware,
     reduced_precision,
     structured_pruning,
@@ -18,6 +20,8 @@ __all__ = ["HIDDEN"]
 HIDDEN: dict[str, tuple[Test, ...]] = {
     **affine_quantization.HIDDEN,
     **quantization_aware.HIDDEN,
+    **iterative_pruning.HIDDEN,
+    **post_training.HIDDEN,
     **reduced_precision.HIDDEN,
     **structured_pruning.HIDDEN,
 }

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from coursekit.exercises import (
     affine_quantization,
+    iterative_pruning,
+    post_training,
     quantization_aware,
     reduced_precision,
     structured_pruning,
@@ -17,6 +19,8 @@ __all__ = ["CheckResult", "Exercise", "Mistake", "Test", "TestResult", "exercise
 _LESSONS = (
     affine_quantization,
     quantization_aware,
+    iterative_pruning,
+    post_training,
     reduced_precision,
     structured_pruning,
 )
