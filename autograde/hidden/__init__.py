@@ -12,6 +12,7 @@ from autograde.hidden import (
     quantization_aware,
     reduced_precision,
     structured_pruning,
+    weight_pruning,
 )
 from coursekit.exercises.spec import Test
 
@@ -24,4 +25,5 @@ HIDDEN: dict[str, tuple[Test, ...]] = {
     **post_training.HIDDEN,
     **reduced_precision.HIDDEN,
     **structured_pruning.HIDDEN,
+    **weight_pruning.HIDDEN,
 }
