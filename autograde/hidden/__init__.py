@@ -5,9 +5,25 @@ They live in a package of their own so that the student bundle and the sandbox c
 
 from __future__ import annotations
 
-from autograde.hidden import affine_quantization, structured_pruning
+from autograde.hidden import (
+    affine_quantization,
+    iterative_pruning,
+    post_training,
+    quantization_aware,
+    reduced_precision,
+    structured_pruning,
+    weight_pruning,
+)
 from coursekit.exercises.spec import Test
 
 __all__ = ["HIDDEN"]
 
-HIDDEN: dict[str, tuple[Test, ...]] = {**affine_quantization.HIDDEN, **structured_pruning.HIDDEN}
+HIDDEN: dict[str, tuple[Test, ...]] = {
+    **affine_quantization.HIDDEN,
+    **quantization_aware.HIDDEN,
+    **iterative_pruning.HIDDEN,
+    **post_training.HIDDEN,
+    **reduced_precision.HIDDEN,
+    **structured_pruning.HIDDEN,
+    **weight_pruning.HIDDEN,
+}
