@@ -45,6 +45,7 @@ _ENTRIES = {
     "lenet300": _Entry(LeNet300100, Recipe(epochs=40, augment=True, max_shift=0, bfloat16=True)),
     "lenet5": _Entry(LeNet5, Recipe(epochs=30, peak_lr=0.05, augment=True, bfloat16=True)),
     "resnet20": _Entry(resnet20, Recipe(epochs=24, peak_lr=0.3, augment=True, bfloat16=True)),
+    "resnet20-half": _Entry(resnet20, None, narrow=True),
 }
 
 
