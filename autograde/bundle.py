@@ -6,6 +6,7 @@ It is made in a temporary folder, searched for everything a student must not see
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import hashlib
 import json
 import re
@@ -39,22 +40,27 @@ Demonstrations that use them run once you put your own in their place.
 """
 
 
-def bundle(root: Path, assignment: str, output: Path, *, withhold: bool = False) -> Path:
+def bundle(root: Path, assignment: str, output: Path, *, withhold: bool = False, notebook: str = "*") -> Path:
     """Writes an assignment's bundle and its zip into a folder; returns the bundle's folder.
 
+    A lesson may use what an earlier one of its assignment asks for: where functions are withheld, give out the lessons
+    one by one.
+
     Args:   root: of the course. output: where the two go; a bundle of an earlier run is replaced.
-            withhold: leave the functions the assignment asks for out of coursekit.
+            withhold: leave the functions that the notebooks ask for out of coursekit. notebook: the name, or a pattern,
+            of the lessons to put in.
     Raises: CourseError if there is no such assignment, something secret would be in it, or what is in the way is not
             a bundle.
     """
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = asked_for(root, assignment) if withhold else set()
-    target = output / f"{project['name']}-{assignment}"
+    names = asked_for(root, assignment, notebook) if withhold else set()
+    part = "" if notebook == "*" else "-" + re.sub(r"[^\w-]", "", notebook)
+    target = output / f"{project['name']}-{assignment}{part}"
     if target.exists() and not (target / MANIFEST).is_file():
         raise CourseError(f"{target} is there and is not a bundle; move it away or say another --output")
     with tempfile.TemporaryDirectory(prefix="bundle-") as name:
         folder = Path(name) / target.name
-        _fill(root, assignment, folder, project, names)
+        _fill(root, assignment, folder, project, names, notebook)
         problems = find_leaks(folder, secrets_of(root, names), withheld=withhold)
         if problems:
             raise CourseError("nothing was written, because it would give away:\n  " + "\n  ".join(problems))
@@ -66,24 +72,37 @@ def bundle(root: Path, assignment: str, output: Path, *, withhold: bool = False)
     return target
 
 
-def asked_for(root: Path, assignment: str) -> set[str]:
+def asked_for(root: Path, assignment: str, notebook: str = "*") -> set[str]:
     """The functions that an assignment's exercises ask for, and those that would give them away.
 
-    Raises: CourseError if there is no such assignment.
+    Args:   notebook: the name, or a pattern, of the only lessons that count.
+    Raises: CourseError if there is no such assignment, or no such lesson in it.
     """
-    paths = sorted((root / "notebooks" / assignment).glob("*.ipynb"))
+    every = sorted((root / "notebooks" / assignment).glob("*.ipynb"))
+    if not every:
+        assignments = sorted(path.name for path in (root / "notebooks").glob("[!.]*") if path.is_dir())
+        raise CourseError(
+            f"there is no assignment {assignment!r}; there is: {', '.join(assignments) or 'none'}"
+        )
+    paths = [path for path in every if fnmatch.fnmatchcase(path.stem, notebook)]
     if not paths:
-        there = sorted(path.name for path in (root / "notebooks").glob("[!.]*") if path.is_dir())
-        raise CourseError(f"there is no assignment {assignment!r}; there is: {', '.join(there) or 'none'}")
+        there = ", ".join(path.stem for path in every)
+        raise CourseError(f"{assignment} has no lesson {notebook!r}; it has: {there}")
     cells = [cell for path in paths for cell in nbformat.read(path, as_version=4).cells]
     asked = {c.metadata.nbgrader.grade_id for c in cells if is_solution(c) and c.cell_type == "code"}
     known = [each for each in exercises() if each.name in asked]
     return asked | {also.__name__ for each in known for also in getattr(each, "withheld", ())}
 
 
-def _fill(root: Path, assignment: str, folder: Path, project: dict[str, Any], names: set[str]) -> None:
-    asked_for(root, assignment)  # refuses an assignment that is not there
-    shutil.copytree(root / "notebooks" / assignment, folder / "notebooks" / assignment, ignore=IGNORED)
+def _fill(
+    root: Path, assignment: str, folder: Path, project: dict[str, Any], names: set[str], notebook: str
+) -> None:
+    asked_for(root, assignment, notebook)  # refuses an assignment that is not there
+    place = folder / "notebooks" / assignment
+    shutil.copytree(root / "notebooks" / assignment, place, ignore=IGNORED)
+    for path in place.glob("*.ipynb"):
+        if not fnmatch.fnmatchcase(path.stem, notebook):
+            path.unlink()
     if names:
         withheld_copy(root / "coursekit", folder / "coursekit", names)
     else:
@@ -192,6 +211,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--withhold", action="store_true", help="leave the functions the assignment asks for out of coursekit"
     )
+    parser.add_argument(
+        "--notebook",
+        default="*",
+        metavar="NAME",
+        help="only this lesson of the assignment; patterns work too",
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="where the two go (dist/)")
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     parser.set_defaults(run=_main)
@@ -200,7 +225,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def _main(args: argparse.Namespace) -> int:
     root = (args.root or Course.here().root).resolve()
     output = args.output or root / "dist"
-    folder = bundle(root, args.assignment, output, withhold=args.withhold)
+    folder = bundle(root, args.assignment, output, withhold=args.withhold, notebook=args.notebook)
     about = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     archive = folder.with_name(f"{folder.name}.zip")
     print(f"{folder}: {len(about['files'])} files")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,13 +16,13 @@ from traitlets.config import Config
 
 from autograde.evidence import Evidence, read_evidence
 from autograde.layout import CourseError
-from autograde.marks import STOPPED, Attention, ClassMarks, Column, Mark, StudentMarks, number
+from autograde.marks import ABSENT, STOPPED, Attention, ClassMarks, Column, Mark, StudentMarks, number
 
 __all__ = ["collect"]
 
 
 def collect(root: Path, assignment: str, config: Config) -> ClassMarks:
-    """The marks of an assignment.
+    """The marks of an assignment, or of those of its notebooks that the configuration names.
 
     Args:   root: of the course. assignment: its name. config: nbgrader's, see `grading.course_config`.
     Raises: CourseError if the gradebook is missing or does not know the assignment.
@@ -72,25 +73,34 @@ class _Places:
             text = path.as_posix()
         return f"{text}/" if path.is_dir() else text
 
+    def wants(self, notebook: str) -> bool:
+        """Whether the configuration names a notebook."""
+        return fnmatch.fnmatchcase(notebook, self.where.notebook_id)
+
     def submitted(self) -> list[str]:
         """The students whose submissions are there."""
         top = self.folder("submitted", "x").parent.parent
         return sorted(path.parent.name for path in top.glob(f"*/{self.assignment}") if path.is_dir())
 
-    def intake(self, student: str) -> list[dict[str, Any]]:
-        """What intake found in a submission."""
+    def intake(self, student: str) -> tuple[list[dict[str, Any]], list[str]]:
+        """What intake found in a submission, and which notebooks were not handed in."""
         path = self.root / "classroom" / "intake" / student / self.assignment / "intake.json"
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))["findings"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return []
-        return [item for item in found if isinstance(item, dict)]
+            said = json.loads(path.read_text(encoding="utf-8"))
+            found = [item for item in said["findings"] if isinstance(item, dict)]
+            return [item for item in found if self.wants(item.get("notebook") or "*")], list(
+                said.get("absent", [])
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return [], []
 
 
 def _columns(entry: Any, places: _Places) -> tuple[Column, ...]:
     """The graded cells in the order in which they stand in the notebooks."""
     found = []
-    for notebook in sorted(entry.notebooks, key=lambda each: each.name):
+    for notebook in sorted(
+        filter(lambda each: places.wants(each.name), entry.notebooks), key=lambda each: each.name
+    ):
         answers = {cell.name for cell in notebook.solution_cells}
         order = _order(places.folder("release", ".") / f"{notebook.name}.ipynb")
         cells = [*notebook.grade_cells, *notebook.task_cells]
@@ -121,9 +131,11 @@ def _student(submission: Any, columns: tuple[Column, ...], places: _Places) -> S
     name = submission.student.id
     by_key = {column.key: column for column in columns}
     marks: dict[tuple[str, str], Mark] = {}
-    attention: list[Attention] = list(_from_intake(name, places))
+    findings, absent = places.intake(name)
+    attention: list[Attention] = list(_from_intake(name, findings, places))
     feedback = {}
-    for notebook in sorted(submission.notebooks, key=lambda each: each.name):
+    notebooks = [each for each in submission.notebooks if places.wants(each.name)]
+    for notebook in sorted(notebooks, key=lambda each: each.name):
         autograded = places.folder("autograded", name) / f"{notebook.name}.ipynb"
         page = places.folder("feedback", name) / f"{notebook.name}.html"
         if page.exists():
@@ -132,17 +144,18 @@ def _student(submission: Any, columns: tuple[Column, ...], places: _Places) -> S
         here = feedback.get(notebook.name) or places.relative(autograded)
         for grade in notebook.grades:
             column = by_key[notebook.name, grade.name]
-            mark = marks[column.key] = _mark(grade, column, evidence.get(grade.name, Evidence()))
+            mark = _mark(grade, column, evidence.get(grade.name, Evidence()), notebook.name in absent)
+            marks[column.key] = mark
             attention += _from_mark(name, column, mark, here)
         attention += _from_cells(name, evidence, here)
     ordered = {column.key: marks[column.key] for column in columns if column.key in marks}
-    penalty = float(submission.late_submission_penalty or 0)
+    penalty = float(sum(each.late_submission_penalty or 0 for each in notebooks))
     return StudentMarks(name, ordered, penalty, tuple(attention), feedback)
 
 
-def _mark(grade: Any, column: Column, evidence: Evidence) -> Mark:
-    status = evidence.status
-    if column.by_hand:
+def _mark(grade: Any, column: Column, evidence: Evidence, absent: bool) -> Mark:
+    status = ABSENT if absent else evidence.status
+    if column.by_hand and not absent:
         status = "not attempted" if grade.auto_score == 0 else "by hand"
     if evidence.stop is not None:
         status = evidence.stop.kind
@@ -155,9 +168,9 @@ def _mark(grade: Any, column: Column, evidence: Evidence) -> Mark:
     )
 
 
-def _from_intake(student: str, places: _Places) -> Iterator[Attention]:
+def _from_intake(student: str, findings: list[dict[str, Any]], places: _Places) -> Iterator[Attention]:
     where = places.relative(places.folder("submitted", student))
-    for item in places.intake(student):
+    for item in findings:
         about, reason = str(item.get("grade_id") or item.get("notebook") or ""), str(item.get("message"))
         yield Attention(student, "intake", about, reason, where, item.get("human") is True)
 

@@ -41,9 +41,9 @@ def run_demo(course: Course, *, walls: bool = True, made: Sequence[Made] = CLASS
     Returns: for each made submission, how its marks compare with those by hand.
     Raises:  CourseError if there is no sandbox, or the lessons cannot be built.
     """
-    config = course_config(course.root)
+    config = course_config(course.root, NOTEBOOK)  # the made class hands in one lesson of the assignment
     require_walls(config, walls)
-    build(course, [ASSIGNMENT], BuildOptions(gradebook=False))
+    build(course, [f"{ASSIGNMENT}/{NOTEBOOK}"], BuildOptions(gradebook=False))
     make_room(course, config)
     hand_in(course, made)
     print(f"{len(made)} submissions handed in under classroom/submitted/", flush=True)
@@ -175,7 +175,11 @@ def _unseen(made: Made, student: StudentMarks, outcome: Outcome | None) -> list[
     problems = [f"mistake {name} was not recognised" for name in made.mistakes if name not in seen]
     problems += [f"mistake {name} was recognised" for name in sorted(seen - set(made.mistakes))]
     intake = outcome.intake if outcome else None
-    codes = {finding.code for finding in intake.findings} if intake else set()
+    codes = (
+        {finding.code for finding in intake.findings if finding.notebook in (NOTEBOOK, None)}
+        if intake
+        else set()
+    )
     problems += [f"intake did not find {name!r}" for name in made.findings if name not in codes]
     problems += [f"intake found {name!r}" for name in sorted(codes - set(made.findings))]
     kinds = {item.kind for item in student.needs_human} - {"written answer"}

@@ -22,7 +22,7 @@ from autograde.judge import Judged, Verdict, checked_name, course_exercises, jud
 from autograde.kernel import CellRun, Kernel, KernelStartError
 from autograde.limits import Limits
 from autograde.outputs import CHECK_MIME, error_output
-from autograde.pod import PRELOAD, Pod, shared_pod
+from autograde.pod import Pod, shared_pod
 from autograde.rundir import RunDirectory
 from autograde.sandbox import Mode
 from autograde.suspicion import Flag, look_at
@@ -173,19 +173,9 @@ def _place(
         registry = {each.exercise.name: each.exercise for each in wanted.values()}
         course = withheld_build(lessons_of(registry, registry))
     if warm and pod is None:
-        pod = shared_pod(mode, course, (*PRELOAD, *_modules(course)))
+        pod = shared_pod(mode, course)
     needs_torch = any(word in cell.source for cell in notebook.cells for word in ("torch", "coursekit"))
     return _Place(course, pod if warm else None, ("numpy", "torch") if needs_torch else ("numpy",))
-
-
-def _modules(course: Path | None) -> list[str]:
-    """What of coursekit a warm process imports: all of it."""
-    if course is None:
-        return []
-    names = {path.stem for path in course.glob("*.py")} | {
-        path.parent.name for path in course.glob("*/__init__.py")
-    }
-    return [f"coursekit.{name}" for name in sorted(names - {"__init__"})]
 
 
 def _closed(notebook: NotebookNode, receipt: CellReceipt, require_check: bool) -> CellReceipt:
@@ -223,15 +213,15 @@ class _Session:
         self._drop()
 
     def _start(self) -> Kernel:
-        pod = self.place.pod
+        pod, course = self.place.pod, self.place.course
         if pod is not None and pod.alive and self.cold_starts == 0:
             try:
-                return Kernel(self.run, self.mode, self.limits, self.seed, pod=pod)
+                return Kernel(self.run, self.mode, self.limits, self.seed, pod=pod, course=course)
             except KernelStartError:
                 pass  # a cold one gives the same marks
         self.cold_starts += 1
         modules = self.place.modules
-        return Kernel(self.run, self.mode, self.limits, self.seed, course=self.place.course, modules=modules)
+        return Kernel(self.run, self.mode, self.limits, self.seed, course=course, modules=modules)
 
     def run_all(self) -> None:
         """Runs every code cell in order, except demonstrations."""

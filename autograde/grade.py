@@ -107,6 +107,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--student", nargs="+", action="extend", metavar="ID", help="only these; patterns like 'a*' work too"
     )
     parser.add_argument(
+        "--notebook", metavar="NAME", help="only this lesson of the assignment; patterns work too"
+    )
+    parser.add_argument(
         "--force", action="store_true", help="grade again what has not changed; manual marks stay"
     )
     parser.add_argument("--no-sandbox", action="store_true", help="run student code WITHOUT ANY PROTECTION")
@@ -133,6 +136,7 @@ def chosen(args: argparse.Namespace) -> dict[str, Any]:
 
 def _main(args: argparse.Namespace) -> int:
     root = (args.root or Course.here().root).resolve()
+    config = course_config(root, args.notebook)
     with quiet():
         with watch("grading") as step:
             outcomes = grade(
@@ -142,9 +146,10 @@ def _main(args: argparse.Namespace) -> int:
                 force=args.force,
                 sandbox=not args.no_sandbox,
                 step=step,
+                config=config,
                 settings=chosen(args),
             )
-        marks = _only(collect(root, args.assignment, course_config(root)), outcomes)
+        marks = _only(collect(root, args.assignment, config), outcomes)
     waiting = any(student.needs_human for student in marks.students)
     if args.json:
         print(json.dumps(as_json(marks, outcomes), indent=1, ensure_ascii=False))

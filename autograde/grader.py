@@ -133,20 +133,26 @@ class Grader:
             "submission": graded.intake.digest,
             "seed": self._seed(graded.student),
         }
-        return {name: json_digest({**about, "notebook": name}) for name in self.notebooks}
+        wanted = (name for name in self.notebooks if name not in graded.intake.absent)
+        return {name: json_digest({**about, "notebook": name}) for name in wanted}
 
     def _is_done(self, graded: Graded) -> bool:
         """Whether the submission is recorded and its result in place, and neither has a reason to change."""
         latest = self.recorder.chain.latest(graded.student)
         if self.converter.force or latest is None or latest.get("failure") or graded.intake is None:
             return False
-        if not self._publication(graded.student).there() or latest.get("kind") != "marks":
-            return False
-        recorded = {name: entry.get("key") for name, entry in latest.get("judgements", {}).items()}
         keys = self._keys(graded)
+        if not self._publication(graded.student).there(keys) or latest.get("kind") != "marks":
+            return False
+        recorded = latest.get("judgements", {})
+        if not set(self.notebooks) <= {*recorded, *latest.get("absent", ())} or not set(keys) <= set(
+            recorded
+        ):
+            return False
         if self.converter.regrade:
-            return all(recorded.get(name) == key for name, key in keys.items())
-        return latest.get("submission") == graded.intake.digest and set(keys) <= set(recorded)
+            return all(recorded[name].get("key") == key for name, key in keys.items())
+        was = (recorded[name].get("submission", latest.get("submission")) for name in keys)
+        return all(each == graded.intake.digest for each in (*was, latest.get("submission")))
 
     def _prepare(self, graded: Graded) -> None:
         where = self.converter.coursedir
@@ -154,9 +160,10 @@ class Grader:
         kept = self.converter.exclude_overwriting.get(self.assignment, [])
         graded.assets = assets_of(graded.folder, source, where.ignore, kept)
         data = {path: origin.read_bytes() for path, origin in graded.assets.items()}
-        self.converter.notebooks = [str(graded.folder / f"{name}.ipynb") for name in self.notebooks]
+        keys = self._keys(graded)
+        self.converter.notebooks = [str(graded.folder / f"{name}.ipynb") for name in keys]
         self.converter.run_pre_convert_hook()
-        for name, key in self._keys(graded).items():
+        for name, key in keys.items():
             kept_one = self._kept(graded.student, name, key)
             if kept_one is not None:
                 graded.judgements[name] = kept_one
@@ -235,7 +242,9 @@ class Grader:
         self._write_receipts(graded)
         target.withdraw()
         timestamp = self.converter.coursedir.get_existing_timestamp(str(graded.folder))
-        self.recorder.record(Entry(graded.student, timestamp, executed, self._evidence(graded)))
+        self.recorder.record(
+            Entry(graded.student, timestamp, executed, self._evidence(graded), self._absent(graded))
+        )
         target.publish()
         if self.converter.coursedir.groupshared:
             self.converter.set_permissions(self.assignment, graded.student)
@@ -244,7 +253,9 @@ class Grader:
     def _record_failure(self, graded: Graded, error: str | None) -> None:
         """No mark without a judgement: 0 points, and a person is asked; the next run tries again."""
         self._publication(graded.student).withdraw()
-        self.recorder.record(Entry(graded.student, None, {}, self._evidence(graded), error))
+        self.recorder.record(
+            Entry(graded.student, None, {}, self._evidence(graded), self.notebooks, failure=error)
+        )
 
     def _publication(self, student: str) -> Publication:
         where = self.converter.coursedir
@@ -255,6 +266,22 @@ class Grader:
             int(str(self.converter.permissions), 8),
         )
 
+    def _absent(self, graded: Graded) -> tuple[str, ...]:
+        """The notebooks that were not handed in, also those that this run does not look at: as nbgrader does it."""
+        absent = graded.intake.absent if graded.intake else ()
+        return tuple(name for name in sorted(self.cells.notebooks) if name in absent)
+
+    def _earlier(self, graded: Graded) -> dict[str, Any]:
+        """What is recorded of notebooks that are there and not graded in this run."""
+        latest = self.recorder.chain.latest(graded.student) or {}
+        others = set(self.cells.notebooks) - set(self.notebooks) - set(self._absent(graded))
+        recorded = latest.get("judgements", {}) if latest.get("kind") == "marks" else {}
+        return {
+            name: {"submission": latest.get("submission"), **said}
+            for name, said in recorded.items()
+            if name in others
+        }
+
     def _evidence(self, graded: Graded) -> dict[str, Any]:
         findings = graded.intake.findings if graded.intake else ()
         return {
@@ -263,10 +290,13 @@ class Grader:
             "submission": graded.intake.digest if graded.intake else None,
             "repairs": [[item.code, item.notebook, item.grade_id] for item in findings],
             "executor": self.executor,
-            "judgements": {
+            "absent": self._absent(graded),
+            "judgements": self._earlier(graded)
+            | {
                 name: {
                     "key": judged.key,
                     "id": judged.id,
+                    "submission": graded.intake.digest if graded.intake else None,
                     "executed": digest((judged.executed or "").encode("utf-8")),
                     "start": judged.receipt.start if judged.receipt else None,
                     "mode": judged.receipt.mode if judged.receipt else None,

@@ -18,12 +18,18 @@ __all__ = ["Outcome", "Progress", "course_config", "grade_assignment"]
 Progress = Callable[[int, int, Outcome], None]
 
 
-def course_config(root: Path) -> Config:
-    """nbgrader's configuration for the course in this folder: its own nbgrader_config.py, or else ours."""
+def course_config(root: Path, notebook: str | None = None) -> Config:
+    """nbgrader's configuration for the course in this folder: its own nbgrader_config.py, or else ours.
+
+    Args: notebook: the name, or a pattern, of the only notebooks to look at.
+    """
     if (root / "nbgrader_config.py").exists():
-        return PyFileConfigLoader("nbgrader_config.py", path=str(root)).load_config()
-    config = Config()
-    install(config, root)
+        config = PyFileConfigLoader("nbgrader_config.py", path=str(root)).load_config()
+    else:
+        config = Config()
+        install(config, root)
+    if notebook is not None:
+        config.CourseDirectory.notebook_id = notebook
     return config
 
 

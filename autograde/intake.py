@@ -2,7 +2,8 @@
 
 The originals are never touched. The result has every notebook of the release under its right name, with its cells in
 order (see `repair`); where there was nothing to work with, the released notebook stands in, which earns nothing, and a
-person is asked to look. `intake.json` beside the notebooks lists all that was found.
+person is asked to look. A lesson of which nothing was handed in, beside others of which something was, is absent: that
+needs nobody. `intake.json` beside the notebooks lists all that was found.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Intake:
     """A submission, taken in.
 
     Args: folder: where its notebooks are now. sources: for each notebook of the release, the file it came from, or
-          None if the blank one stands in. digest: SHA-256 of all files that were read.
+          None if the blank one stands in. digest: SHA-256 of all files that were read. absent: the notebooks that
+          were not handed in, where others were.
     """
 
     student: str
@@ -48,6 +50,7 @@ class Intake:
     sources: dict[str, str | None]
     findings: tuple[Finding, ...]
     digest: str
+    absent: tuple[str, ...] = ()
 
     @property
     def needs_human(self) -> bool:
@@ -61,6 +64,7 @@ class Intake:
             "assignment": self.assignment,
             "digest": self.digest,
             "notebooks": self.sources,
+            "absent": list(self.absent),
             "needs_human": self.needs_human,
             "findings": [finding.as_dict() for finding in self.findings],
         }
@@ -105,7 +109,8 @@ def take_in(
     files.read(submitted)
     findings = files.findings
     notebooks, sources = {}, {}
-    for name, (source, raw) in _assign(files.found, released.notebooks, findings).items():
+    assigned, absent = _assign(files.found, released.notebooks, findings)
+    for name, (source, raw) in assigned.items():
         notebooks[name], sources[name] = _mended(raw, released.notebooks[name], name, findings), source
     folder = target.with_name(f".{target.name}.part")
     shutil.rmtree(folder, ignore_errors=True)
@@ -115,7 +120,7 @@ def take_in(
         (folder / f"{name}.ipynb").write_text(
             nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n"
         )
-    intake = Intake(student, assignment, target, sources, tuple(findings), _digest(files.found))
+    intake = Intake(student, assignment, target, sources, tuple(findings), _digest(files.found), absent)
     (folder / RECORD).write_text(
         json.dumps(intake.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
@@ -143,10 +148,16 @@ def _mended(
     return notebook
 
 
+Assigned = dict[str, tuple[str | None, RawNotebook | None]]
+
+
 def _assign(
     files: dict[str, bytes], released: dict[str, NotebookNode], findings: list[Finding]
-) -> dict[str, tuple[str | None, RawNotebook | None]]:
-    """For every released notebook, the file that is it and what it holds; (None, None) if there is none."""
+) -> tuple[Assigned, tuple[str, ...]]:
+    """For every released notebook, the file that is it and what it holds, or (None, None); and which are absent.
+
+    One that may be among files that could not be read, or belong to no lesson, is missed and not absent.
+    """
     parsed: dict[str, RawNotebook] = {}
     broken: dict[str, BrokenNotebook] = {}
     for path in sorted(path for path in files if path.lower().endswith(".ipynb")):
@@ -154,17 +165,25 @@ def _assign(
             parsed[path] = parse(files[path])
         except BrokenNotebook as error:
             broken[path] = error
-    assigned: dict[str, tuple[str | None, RawNotebook | None]] = {}
+    assigned: Assigned = {}
     free = dict(parsed)
     for name, release in released.items():
         best = _best(name, release, free, released)
         assigned[name] = (best, free.pop(best)) if best else (None, None)
-        _note_source(name, best, [p for p in (*free, *broken) if _fits(p, name)], broken, findings)
-    for path in free:
-        if not any(_fits(path, name) for name in released):
-            text = f"The notebook `{shown(path)}` belongs to no lesson of this assignment; it was not graded."
-            findings.append(Finding("unknown_notebook", text))
-    return assigned
+    unknown = [path for path in (*free, *broken) if not any(_fits(path, name) for name in released)]
+    meant = {name for path in (*free, *broken) for name in released if _fits(path, name)}
+    handed_in = any(source or name in meant for name, (source, _) in assigned.items())
+    absent = []
+    for name, (source, _) in assigned.items():
+        others = [path for path in (*free, *broken) if _fits(path, name)]
+        if source is None and handed_in and name not in meant and not unknown:
+            absent.append(name)
+        else:
+            _note_source(name, source, others or ([] if source else unknown), broken, findings)
+    for path in (path for path in unknown if path in free):
+        text = f"The notebook `{shown(path)}` belongs to no lesson of this assignment; it was not graded."
+        findings.append(Finding("unknown_notebook", text))
+    return assigned, tuple(absent)
 
 
 def _fits(path: str, name: str) -> bool:
@@ -197,7 +216,7 @@ def _note_source(
     name: str, path: str | None, others: list[str], broken: dict[str, BrokenNotebook], findings: list[Finding]
 ) -> None:
     if path is None:
-        bad = next((p for p in others if p in broken), None) or (next(iter(broken), None) if broken else None)
+        bad = next((p for p in others if p in broken), None)
         if bad is not None:
             text = (
                 f"`{shown(bad)}` could not be read: {broken[bad]} The blank notebook was graded in its place."

@@ -7,7 +7,7 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from autograde.marks import ClassMarks, Column
+from autograde.marks import ABSENT, ClassMarks, Column
 
 __all__ = ["FEWEST", "Item", "analyse", "point_biserial", "totals_histogram"]
 
@@ -34,6 +34,7 @@ class Item:
 def analyse(marks: ClassMarks) -> list[Item]:
     """The statistics of each column, in order; left out is one without a mark, or with one that waits for a person.
 
+    A lesson that somebody did not hand in says nothing about its exercises, so it is not counted.
     Of a written question only the blank answers would be marked before a person has been there: all zeros.
     """
     return [
@@ -56,7 +57,7 @@ def _scored(marks: ClassMarks, column: Column) -> list[tuple[float, float]]:
     found = []
     for student in marks.students:
         mark = student.marks.get(column.key)
-        if mark is not None and mark.counts:
+        if mark is not None and mark.counts and mark.status != ABSENT:
             rest = sum(other.points for key, other in student.marks.items() if key != column.key)
             found.append((mark.points, rest))
     return found

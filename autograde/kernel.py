@@ -63,7 +63,7 @@ class Kernel:
 
     Args:   run: its directory; one that lies in the pod's `jobs` if there is a pod. mode: how it is shut in, see
             `sandbox.available`. seed: of Python's, numpy's and torch's random numbers. course: the withheld build of
-            coursekit for a cold start. pod: a warm process to fork from. modules: what a cold one imports first.
+            coursekit. pod: a warm process to fork from. modules: what a cold one imports first.
     Raises: KernelStartError if it does not answer within `limits.start_seconds`.
     """
 
@@ -87,7 +87,7 @@ class Kernel:
         self._closed = False
         try:
             if pod is not None:
-                self.process: Process = pod.start(run, limits, seed)
+                self.process: Process = pod.start(run, limits, seed, course)
             else:
                 self.process = start_cold(mode, course, run, limits, seed, modules)
         except PodError as error:

@@ -7,9 +7,20 @@ from dataclasses import dataclass, field
 
 from autograde.evidence import STOPS, Mistake
 
-__all__ = ["STOPPED", "Attention", "ClassMarks", "Column", "Mark", "StudentMarks", "Summary", "number"]
+__all__ = [
+    "ABSENT",
+    "STOPPED",
+    "Attention",
+    "ClassMarks",
+    "Column",
+    "Mark",
+    "StudentMarks",
+    "Summary",
+    "number",
+]
 
 STOPPED = tuple(STOPS.values())
+ABSENT = "not handed in"
 
 
 @dataclass(frozen=True)
@@ -33,8 +44,8 @@ class Mark:
     """One student's points in one column.
 
     Attributes: points: what counts now. auto, manual: what the checks and a person gave, if they did.
-                status: "passed", "failed", "raised", "not attempted", a kind of stop such as "time-out", "waiting"
-                (for a person), "by hand", or "not judged". mistakes, failed: see `Evidence`.
+                status: "passed", "failed", "raised", "not attempted", "not handed in", a kind of stop such as
+                "time-out", "waiting" (for a person), "by hand", or "not judged". mistakes, failed: see `Evidence`.
     """
 
     points: float
@@ -77,6 +88,10 @@ class StudentMarks:
     attention: tuple[Attention, ...]
     feedback: dict[str, str] = field(default_factory=dict)
 
+    def points(self, columns: Sequence[Column]) -> float:
+        """The points in these columns together."""
+        return sum(self.marks[column.key].points for column in columns if column.key in self.marks)
+
     @property
     def total(self) -> float:
         """All points, less the penalty for being late; never below 0."""
@@ -111,6 +126,12 @@ class ClassMarks:
     def max_points(self) -> float:
         """The most one can get."""
         return sum(column.max_points for column in self.columns)
+
+    @property
+    def notebooks(self) -> dict[str, tuple[Column, ...]]:
+        """The columns of each notebook."""
+        names = dict.fromkeys(column.notebook for column in self.columns)
+        return {name: tuple(each for each in self.columns if each.notebook == name) for name in names}
 
     @property
     def attention(self) -> tuple[Attention, ...]:

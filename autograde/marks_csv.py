@@ -22,13 +22,26 @@ FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # the wide ones too:
 def marks_csv(marks: ClassMarks) -> str:
     """The table of marks: student, a column an exercise, late penalty, total, maximum, and what needs a person.
 
+    An assignment of several notebooks has a column for the points of each.
+
     A mark that a person has yet to give is left empty. Text that a spreadsheet would take for a formula gets a leading
     apostrophe: names of students and files come from outside.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     titles = [safe_text(column.title) for column in marks.columns]
-    writer.writerow(["student", *titles, "late_penalty", "total", "max", "needs_human", "needs_human_why"])
+    several = marks.notebooks if len(marks.notebooks) > 1 else {}
+    sums = [safe_text(f"{name} (sum)") for name in several]
+    writer.writerow([
+        "student",
+        *titles,
+        *sums,
+        "late_penalty",
+        "total",
+        "max",
+        "needs_human",
+        "needs_human_why",
+    ])
     for student in marks.students:
         cells = [student.marks.get(column.key) for column in marks.columns]
         points = [number(mark.points) if mark is not None and mark.counts else "" for mark in cells]
@@ -37,6 +50,7 @@ def marks_csv(marks: ClassMarks) -> str:
         writer.writerow([
             safe_text(student.student),
             *points,
+            *(number(student.points(columns)) for columns in several.values()),
             *totals,
             "yes" if student.needs_human else "no",
             safe_text(why),

@@ -1,13 +1,15 @@
 """Student processes: forked off a warm one, or started cold, inside the walls either way.
 
-A pod is one sandbox with one process in it that has imported torch, IPython and the withheld coursekit. For each
-submission it forks; the fork shuts itself in (`autograde.inside.jail`) and then is what a cold process is, so that
-marks cannot depend on which it was.
+A pod is one sandbox with one process in it that has imported torch, IPython and what else coursekit imports. For each
+submission it forks; the fork takes the build of coursekit that is withheld for its notebook, shuts itself in
+(`autograde.inside.jail`) and then is what a cold process is, so that marks cannot depend on which it was. One pod
+serves the notebooks of all lessons.
 """
 
 from __future__ import annotations
 
 import array
+import ast
 import atexit
 import contextlib
 import json
@@ -35,8 +37,8 @@ from autograde.withhold import withheld_build
 
 __all__ = ["Pod", "PodError", "Process", "Usage", "close_pods", "shared_pod", "start_cold"]
 
-JOBS = "/run/jobs"
-PRELOAD = ("numpy", "torch", "matplotlib.pyplot", "coursekit")
+JOBS, COURSES = "/run/jobs", "/run/courses"
+PRELOAD = ("numpy", "torch", "matplotlib.pyplot")
 REAP_SECONDS = 10.0
 KEPT = 2  # pods a process keeps warm
 
@@ -194,29 +196,47 @@ def _arguments(control: int, kind: str, modules: Sequence[str]) -> list[str]:
     return ["-P", "-m", "autograde.inside", str(control), kind, ",".join(modules)]
 
 
-def _course(course: Path | None) -> list[Mount]:
-    """The build of coursekit that the sandbox shows; by default one without tests but with every function."""
-    return [Mount(course or withheld_build(frozenset()), f"{COURSE}/coursekit")]
+def _build(course: Path | None) -> Path:
+    """The build of coursekit that a sandbox shows; by default one without tests but with every function."""
+    return course or withheld_build(frozenset())
+
+
+def imports_of(package: Path) -> list[str]:
+    """What a package's modules import from elsewhere when they are imported."""
+    found = set()
+    for path in package.rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                found.add(node.module)
+    return sorted(name for name in found if name.split(".")[0] != package.name)
 
 
 class Pod:
     """A warm process in a sandbox, ready to fork.
 
-    Args:   course: the withheld build of coursekit. modules: what to import once.
+    Args:   courses: the folder of all builds of coursekit; a fork sees one of them. modules: what to import once.
     Raises: PodError if it does not come up, or may not make namespaces.
     """
 
     def __init__(
-        self, mode: Mode, course: Path | None, modules: Sequence[str] = PRELOAD, limits: Limits | None = None
+        self, mode: Mode, courses: Path, modules: Sequence[str] = PRELOAD, limits: Limits | None = None
     ) -> None:
-        self.mode, self._lock = mode, threading.RLock()
+        self.mode, self.courses, self._lock = mode, courses, threading.RLock()
         self.owner = os.getpid()
         self.folder = Path(tempfile.mkdtemp(prefix="pod-"))
-        self.jobs = self.folder / "jobs"
+        self.jobs, empty = self.folder / "jobs", self.folder / "empty"
         self.jobs.mkdir()
+        empty.mkdir()
         (self.folder / "passwd").write_text(PASSWD, encoding="utf-8")
         limits = limits or Limits()
-        mounts = [Mount(self.jobs, JOBS), Mount(self.folder / "passwd", "/etc/passwd"), *_course(course)]
+        mounts = [
+            Mount(self.jobs, JOBS),
+            Mount(courses, COURSES),
+            Mount(empty, f"{COURSE}/coursekit"),  # the place for a fork's build
+            Mount(self.folder / "passwd", "/etc/passwd"),
+        ]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with open(self.folder / "log", "wb") as log:
             self._popen = subprocess.Popen(
@@ -257,9 +277,10 @@ class Pod:
             raise PodError(reply["error"])
         return reply
 
-    def start(self, run: RunDirectory, limits: Limits, seed: int) -> Process:
+    def start(self, run: RunDirectory, limits: Limits, seed: int, course: Path | None = None) -> Process:
         """Forks a process for a submission whose run directory lies in `jobs`.
 
+        Args:   course: the withheld build of coursekit, in the pod's folder of builds.
         Raises: PodError if that fails.
         """
         job = {
@@ -267,6 +288,7 @@ class Pod:
             "apart": True,
             "walls": True,
             "folder": f"{run.path.name}/work" if any(run.work.iterdir()) else None,
+            "course": _build(course).relative_to(self.courses).as_posix(),
             "scratch_bytes": limits.scratch_bytes,
             "limits": limited(limits),
             "uid": nobody() if self.mode == "root" else None,
@@ -316,7 +338,7 @@ def start_cold(
     Raises: PodError if it does not come up.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    mounts = [] if mode == "none" else [*run.mounts(), *_course(course)]
+    mounts = [] if mode == "none" else [*run.mounts(), Mount(_build(course), f"{COURSE}/coursekit")]
     ends = _Ends()
     with open(run.path / "log", "ab") as log:
         popen = subprocess.Popen(
@@ -353,18 +375,23 @@ _pods: OrderedDict[tuple[Any, ...], Pod] = OrderedDict()
 _failed: set[tuple[Any, ...]] = set()
 
 
-def shared_pod(mode: Mode, course: Path | None, modules: Sequence[str] = PRELOAD) -> Pod | None:
-    """This process's warm pod for a mode and a build of coursekit, started if need be; None where there can be none."""
+def shared_pod(mode: Mode, course: Path | None = None, modules: Sequence[str] | None = None) -> Pod | None:
+    """This process's warm pod for a mode, started if need be; None where there can be none.
+
+    Args: course: a build of coursekit, whose folder has those of the other lessons too. modules: what to import once;
+          by default PRELOAD and all that coursekit imports.
+    """
     if mode == "none" or not sys.platform.startswith("linux"):
         return None
-    key = (os.getpid(), mode, str(course), tuple(modules))
+    build = _build(course)
+    key = (os.getpid(), mode, build.parents[1], modules)
     if key in _failed:
         return None
     pod = _pods.pop(key, None)
     if pod is None or not pod.alive:
         try:
-            pod = Pod(mode, course, modules)
-            _try_out(pod)
+            pod = Pod(mode, build.parents[1], modules or (*PRELOAD, *imports_of(build)))
+            _try_out(pod, build)
         except PodError:
             if pod is not None:
                 pod.close()
@@ -376,11 +403,11 @@ def shared_pod(mode: Mode, course: Path | None, modules: Sequence[str] = PRELOAD
     return pod
 
 
-def _try_out(pod: Pod) -> None:
+def _try_out(pod: Pod, build: Path) -> None:
     """One fork, to learn whether namespaces can be nested here."""
     run = RunDirectory(None, pod.jobs)
     try:
-        pod.start(run, Limits(), 0).close()
+        pod.start(run, Limits(), 0, build).close()
     finally:
         run.close()
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from autograde.marks import ClassMarks, Mark, StudentMarks, number
+from autograde.marks import ABSENT, ClassMarks, Column, StudentMarks, number
 
 __all__ = ["Step", "marks_table", "quiet", "watch"]
 
@@ -49,33 +49,38 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _short(mark: Mark | None) -> str:
-    """Points; `?` waits for a person, `–` was not attempted, `!` was stopped."""
-    if mark is None:
+def _short(student: StudentMarks, columns: Sequence[Column]) -> str:
+    """Points; `?` waits for a person, `–` was not attempted, `!` was stopped, nothing was not handed in."""
+    marks = [student.marks[column.key] for column in columns if column.key in student.marks]
+    if all(mark.status == ABSENT for mark in marks):
         return ""
-    if mark.status == "waiting":
-        return "?"
-    if mark.status == "not attempted":
-        return "–"
-    return f"{number(mark.points)}{'!' if mark.stopped else ''}"
+    waits = "?" if any(mark.status == "waiting" for mark in marks) else ""
+    if all(mark.status in ("not attempted", "waiting") for mark in marks):
+        return waits or "–"
+    return f"{number(student.points(columns))}{'!' if any(mark.stopped for mark in marks) else ''}{waits}"
 
 
 def marks_table(marks: ClassMarks, extra: Mapping[str, str] | None = None, extra_title: str = "") -> str:
     """The marks as text for a terminal of 80 columns or more, with a legend for the numbered exercises.
 
+    An assignment of several notebooks has a column for each of them, and none for its exercises.
+
     Args: extra: one more column, by student.
     """
-    legend = [f"{place} {column.title}" for place, column in enumerate(marks.columns, start=1)]
+    shown: dict[str, tuple[Column, ...]] = {column.title: (column,) for column in marks.columns}
+    if len(marks.notebooks) > 1:
+        shown = marks.notebooks
+    legend = [f"{place} {title}" for place, title in enumerate(shown, start=1)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("student", no_wrap=True, overflow="ellipsis", max_width=26)
-    for place, column in enumerate(marks.columns, start=1):
-        table.add_column(f"{place}\n/{number(column.max_points)}", justify="right")
+    for place, columns in enumerate(shown.values(), start=1):
+        table.add_column(f"{place}\n/{number(sum(each.max_points for each in columns))}", justify="right")
     table.add_column(f"total\n/{number(marks.max_points)}", justify="right")
     if extra is not None:
         table.add_column(extra_title, justify="right")
     table.add_column("look at", overflow="fold")
     for student in marks.students:
-        cells = [_short(student.marks.get(column.key)) for column in marks.columns]
+        cells = [_short(student, columns) for columns in shown.values()]
         added = [extra.get(student.student, "")] if extra is not None else []
         table.add_row(_plain(student.student), *cells, number(student.total), *added, _plain(_look(student)))
     console = Console(width=100, color_system=None, markup=False, highlight=False)

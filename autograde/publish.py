@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,9 +42,9 @@ class Publication:
     whole: bool
     permissions: int
 
-    def there(self) -> bool:
-        """Whether a result is in place."""
-        return all((self.target / f"{name}.ipynb").exists() for name in self.notebooks)
+    def there(self, names: Iterable[str]) -> bool:
+        """Whether a result is in place, with these notebooks."""
+        return self.target.is_dir() and all((self.target / f"{name}.ipynb").exists() for name in names)
 
     @property
     def part(self) -> Path:

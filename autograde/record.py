@@ -138,14 +138,15 @@ class Entry:
     """A submission as it is to be recorded.
 
     Args: notebooks: executed, by name. evidence: what the chain is to say besides the marks; `judgements` in it tells
-          one recording from another. failure: why there is no judgement; then every mark of the submission is 0 and
-          waits for a person.
+          one recording from another. zero: notebooks whose marks are 0, since they were not handed in.
+          failure: why there is no judgement of them; then these marks wait for a person.
     """
 
     student: str
     timestamp: datetime | None
     notebooks: Mapping[str, NotebookNode]
     evidence: Mapping[str, Any]
+    zero: tuple[str, ...] = ()
     failure: str | None = None
 
 
@@ -181,11 +182,13 @@ class Recorder:
         submission = gradebook.update_or_create_submission(*names, **when)
         gradebook.db.flush()
         rows = Submitted(gradebook, submission)
-        if entry.failure is not None:
-            for grade in rows.grades.values():
-                grade.auto_score, grade.needs_manual_grade = 0, True
-        else:
-            self._mark(entry, rows)
+        for (notebook, _), grade in rows.grades.items():
+            if notebook in entry.zero:  # as nbgrader does it, but for failures, which it does not know
+                grade.auto_score, grade.needs_manual_grade = 0, entry.failure is not None
+        for each in submission.notebooks:
+            if each.name in entry.zero:
+                each.late_submission_penalty = None
+        self._mark(entry, rows)
         gradebook.db.flush()
         return described(submission)
 

@@ -79,7 +79,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def _main(args: argparse.Namespace) -> int:
     root = (args.root or Course.here().root).resolve()
-    config = course_config(root)
+    config = course_config(root, args.notebook)
     with quiet():
         before = score_table(args.assignment, config)
         with watch("regrading") as step:
@@ -90,6 +90,7 @@ def _main(args: argparse.Namespace) -> int:
                 force=args.force,
                 sandbox=not args.no_sandbox,
                 step=step,
+                config=config,
                 settings={**chosen(args), "regrade": True},
             )
         found = changes(before, score_table(args.assignment, config))

@@ -22,7 +22,7 @@ from markupsafe import Markup, escape
 
 from autograde.items import FEWEST, analyse, totals_histogram
 from autograde.layout import Course, atomic_write
-from autograde.marks import ClassMarks, Column, Mark, StudentMarks, number
+from autograde.marks import ABSENT, ClassMarks, Column, Mark, StudentMarks, number
 
 __all__ = ["Comparison", "add_parser", "render", "report_path", "write_report"]
 
@@ -145,6 +145,8 @@ def _cell(student: StudentMarks, column: Column) -> dict[str, str]:
     if mark is None:
         return {"text": "", "note": "", "css": "none", "title": "not graded"}
     of = f"{number(mark.points)} of {number(column.max_points)}"
+    if mark.status == ABSENT:
+        return {"text": "", "note": "", "css": "none", "title": f"{ABSENT}: {of}"}
     if mark.status == "waiting":
         return {"text": "?", "note": "to mark", "css": "wait", "title": "waits for a person"}
     if mark.status == "not attempted":
@@ -184,6 +186,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `report` to the command line."""
     parser = subparsers.add_parser("report", help="write the class report and the CSV files of an assignment")
     parser.add_argument("assignment", metavar="ASSIGNMENT")
+    parser.add_argument(
+        "--notebook", metavar="NAME", help="only this lesson of the assignment; patterns work too"
+    )
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     parser.set_defaults(run=_main)
 
@@ -194,7 +199,7 @@ def _main(args: argparse.Namespace) -> int:
     from autograde.marks_csv import write_marks, write_nbgrader_export
 
     root = (args.root or Course.here().root).resolve()
-    config = course_config(root)
+    config = course_config(root, args.notebook)
     marks = collect(root, args.assignment, config)
     page = write_report(marks, root)
     write_marks(marks, page.with_name("marks.csv"))

@@ -5,9 +5,19 @@ They live in a package of their own so that the student bundle and the sandbox c
 
 from __future__ import annotations
 
-from autograde.hidden import affine_quantization, structured_pruning
+from autograde.hidden import (
+    affine_quantization,
+    post_training,
+    reduced_precision,
+    structured_pruning,
+)
 from coursekit.exercises.spec import Test
 
 __all__ = ["HIDDEN"]
 
-HIDDEN: dict[str, tuple[Test, ...]] = {**affine_quantization.HIDDEN, **structured_pruning.HIDDEN}
+HIDDEN: dict[str, tuple[Test, ...]] = {
+    **affine_quantization.HIDDEN,
+    **post_training.HIDDEN,
+    **reduced_precision.HIDDEN,
+    **structured_pruning.HIDDEN,
+}

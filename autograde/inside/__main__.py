@@ -23,6 +23,7 @@ from autograde.inside.shell import Shell, Stream, make_shell
 from autograde.inside.wire import Channel
 
 JOBS, HOME, WORK = "/run/jobs", "/home/student", "/home/student/work"
+COURSES, COURSE = "/run/courses", "/opt/course/coursekit"
 MESSAGE_BYTES = 65_536
 N_DESCRIPTORS = 3  # a job's channel, stdout and stderr
 
@@ -133,13 +134,15 @@ def _run(job: dict[str, Any], descriptors: list[int], shell: Shell, streams: tup
     try:
         if job["apart"]:
             folder = f"{JOBS}/{job['folder']}" if job["folder"] else None
-            jail.mount_apart(folder, JOBS, HOME, WORK, job["scratch_bytes"])
+            shown = {COURSE: f"{COURSES}/{job['course']}"}
+            jail.mount_apart(folder, JOBS, HOME, WORK, job["scratch_bytes"], shown)
             jail.limit(job["limits"])
             jail.drop_rights(job["uid"])
         filtered = job["walls"] and jail.forbid_calls()
     except OSError as error:
         Channel(connection).send({"type": "hello", "error": str(error)})
         return
+    importlib.invalidate_caches()
     _seed(job["seed"])
     sys.path.append("")
     Channel(connection).send({"type": "hello", "filtered": filtered})

@@ -58,25 +58,32 @@ def fork_apart(home: int) -> int:
     return pid
 
 
-def mount_apart(job: str | None, jobs: str, home: str, work: str, scratch_bytes: int) -> None:
+def mount_apart(
+    job: str | None, jobs: str, home: str, work: str, scratch_bytes: int, shown: Mapping[str, str]
+) -> None:
     """Gives the calling process its own mounts, IPC objects, network and /proc, and moves it to the working folder.
 
     Args: job: the folder whose entries appear, read-only, in the working folder. jobs: the folder of all jobs, which
-          disappears.
+          disappears. shown: folders by the place at which they appear, read-only; what they lie in disappears.
     """
     _call("unshare", NEWNS | NEWIPC | NEWNET | NEWUTS)
     _call("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
-    entries = {entry: os.path.join(job, entry) for entry in sorted(os.listdir(job))} if job else {}
-    opened = {entry: os.open(path, os.O_PATH | os.O_NOFOLLOW) for entry, path in entries.items()}
+    sources = (
+        {os.path.join(work, entry): os.path.join(job, entry) for entry in sorted(os.listdir(job))}
+        if job
+        else {}
+    )
+    opened = {place: os.open(path, os.O_PATH | os.O_NOFOLLOW) for place, path in {**sources, **shown}.items()}
     for folder, size in ((home, scratch_bytes), ("/tmp", scratch_bytes), ("/dev/shm", scratch_bytes // 4)):
         _tmpfs(folder, f"size={size},mode=1777")
-    _tmpfs(jobs, "size=4096,mode=0555")
+    for folder in {jobs, *(os.path.dirname(os.path.dirname(path)) for path in shown.values())}:
+        _tmpfs(folder, "size=4096,mode=0555")
     os.mkdir(work, 0o1777)
     os.chmod(work, 0o1777)
-    for entry, descriptor in opened.items():
-        source, target = f"/proc/self/fd/{descriptor}", os.path.join(work, entry)
+    for target, descriptor in opened.items():
+        source = f"/proc/self/fd/{descriptor}"
         if os.path.isdir(source):
-            os.mkdir(target)
+            os.makedirs(target, exist_ok=True)
         else:
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY))
         _call("mount", source.encode(), os.fsencode(target), None, MS_BIND, None)

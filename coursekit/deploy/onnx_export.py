@@ -17,7 +17,7 @@ from coursekit.quantization.integer_layers import IntegerLayer, QuantizedConv2d,
 from coursekit.quantization.integer_model import QuantizedModel, Step
 from coursekit.quantization.plan import Operation, plan
 
-__all__ = ["export_float", "export_qdq"]
+__all__ = ["export_float", "export_layer", "export_qdq"]
 
 
 def export_qdq(
@@ -39,8 +39,9 @@ def export_qdq(
             layer_codes: also make the uint8 codes of the input and of every step an output, "<name>.codes".
     Source: ONNX operator specification, QuantizeLinear; Wu et al. 2020, arXiv:2004.09602. Taught in lesson 02.
     """
-    graph = OnnxGraph(image_shape)
-    codes = {"input": _quantized(graph, "images", model.input, None, "input")}
+    graph = OnnxGraph()
+    images = graph.input("images", image_shape)
+    codes = {"input": _quantized(graph, images, model.input, None, "input")}
     grids = {"input": model.input}
     for step in model.steps:
         inputs = [
@@ -54,6 +55,23 @@ def export_qdq(
     if layer_codes:
         for name in codes.values():
             graph.output(name, TensorProto.UINT8)
+    Path(path).write_bytes(graph.model().SerializeToString())
+
+
+def export_layer(step: Step, path: str | PathLike[str], *shapes: tuple[int, ...]) -> None:
+    """Writes one step of a quantized network as ONNX, from uint8 codes to uint8 codes, "<name>.codes".
+
+    To see what a runtime makes of one layer when it gets our very codes: `OrtModel.step`.
+
+    Args: path: the file to write. shapes: of each input, without the batch.
+    """
+    graph = OnnxGraph()
+    inputs = []
+    for index, (grid, shape) in enumerate(zip(step.layer.input_grids(), shapes, strict=True)):
+        codes = graph.input(f"codes{index}", shape, TensorProto.UINT8)
+        inputs.append(_dequantized(graph, codes, grid, f"{step.name}.in{index}"))
+    result = _computed(graph, step, inputs)
+    graph.output(_quantized(graph, result, step.layer.output, step.layer, step.name), TensorProto.UINT8)
     Path(path).write_bytes(graph.model().SerializeToString())
 
 
@@ -111,8 +129,8 @@ def export_float(
     Raises: UnsupportedLayerError, a ValueError, naming every layer this exporter does not know.
     """
     operations = plan(fold_batch_norms(model))
-    graph = OnnxGraph(image_shape)
-    values = {"input": "images"}
+    graph = OnnxGraph()
+    values = {"input": graph.input("images", image_shape)}
     for operation in operations:
         inputs = [values[name] for name in operation.inputs]
         values[operation.name] = _float_operation(graph, operation, inputs)

@@ -25,19 +25,22 @@ _OPSET, _IR_VERSION = 17, 9  # old enough for the engines of today, new enough f
 
 
 class OnnxGraph:
-    """An ONNX graph under construction; every method adds nodes and returns the name of what they compute.
+    """An ONNX graph under construction; every method adds nodes and returns the name of what they compute."""
 
-    The graph has one input, "images", float32 (batch, ...).
-
-    Args: image_shape: (C, H, W), or what else an input has after the batch.
-    """
-
-    def __init__(self, image_shape: tuple[int, ...]) -> None:
-        shape: list[Any] = ["batch", *image_shape]
-        self.input = helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)
+    def __init__(self) -> None:
+        self.inputs: list[onnx.ValueInfoProto] = []
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
+
+    def input(self, name: str, shape: tuple[int, ...], kind: int = TensorProto.FLOAT) -> str:
+        """An input of the graph.
+
+        Args: shape: what comes after the batch, such as (C, H, W).
+        """
+        dimensions: list[Any] = ["batch", *shape]
+        self.inputs.append(helper.make_tensor_value_info(name, kind, dimensions))
+        return name
 
     def constant(self, name: str, value: Tensor | np.ndarray) -> str:
         """A named constant of the value's own type."""
@@ -117,7 +120,7 @@ class OnnxGraph:
 
         Raises: onnx.checker.ValidationError if the graph is not valid ONNX.
         """
-        graph = helper.make_graph(self.nodes, "network", [self.input], self.outputs, self.constants)
+        graph = helper.make_graph(self.nodes, "network", self.inputs, self.outputs, self.constants)
         opset = [helper.make_opsetid("", _OPSET)]
         model = helper.make_model(
             graph, opset_imports=opset, ir_version=_IR_VERSION, producer_name="coursekit"

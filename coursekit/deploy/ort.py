@@ -62,12 +62,22 @@ class OrtModel:
         if not wanted:
             raise ValueError("the file has no codes among its outputs; export it with layer_codes=True")
         results = self._run(images, wanted)
-        return {
-            name.removesuffix(".codes"): (torch.from_numpy(q).int() - 128).to(
-                torch.int8
-            )  # the file has uint8
-            for name, q in zip(wanted, results, strict=True)
-        }
+        pairs = zip(wanted, results, strict=True)
+        return {name.removesuffix(".codes"): _from_uint8(codes) for name, codes in pairs}
+
+    def step(self, *codes: Tensor) -> Tensor:
+        """int8 codes of a single layer's output, of its inputs' int8 codes; of a file that `export_layer` wrote."""
+        feeds = {f"codes{index}": _to_uint8(q) for index, q in enumerate(codes)}
+        return _from_uint8(self.session.run(None, feeds)[0])
 
     def _run(self, images: Tensor, outputs: list[str]) -> list[np.ndarray]:
         return self.session.run(outputs, {self.session.get_inputs()[0].name: images.contiguous().numpy()})
+
+
+def _to_uint8(codes: Tensor) -> np.ndarray:
+    """Our codes as the files have them, 128 higher."""
+    return (codes.int() + 128).to(torch.uint8).contiguous().numpy()
+
+
+def _from_uint8(codes: np.ndarray) -> Tensor:
+    return (torch.from_numpy(codes).int() - 128).to(torch.int8)

@@ -11,6 +11,7 @@ from coursekit.quantization.affine import (
     symmetric_scale,
     symmetric_scale_per_channel,
 )
+from coursekit.quantization.dynamic import DynamicLinear, DynamicRNN, dynamic_linear, quantize_dynamic
 from coursekit.quantization.equalization import (
     bias_correction,
     correct_biases,
@@ -161,7 +162,9 @@ __all__ = [
     "FP16",
     "FP32",
     "AutocastTraining",
+    "DynamicLinear",
     "DynamicLossScale",
+    "DynamicRNN",
     "FakeQuantize",
     "FakeQuantizedModel",
     "FloatFormat",
@@ -200,6 +203,7 @@ __all__ = [
     "conv2d_accumulator",
     "correct_biases",
     "dequantize",
+    "dynamic_linear",
     "equalization_scale",
     "equalize",
     "error_parts",
@@ -238,6 +242,7 @@ __all__ = [
     "quantization_error",
     "quantize",
     "quantize_bias",
+    "quantize_dynamic",
     "quantize_multiplier",
     "quantize_multipliers",
     "quantize_static",

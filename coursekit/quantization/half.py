@@ -144,6 +144,7 @@ class HalfTraining:
     Args:    model: cast in place to `dtype`. lr: learning rate. dtype: torch.float16 or torch.bfloat16.
              master: keep float32 master weights; without them the 16-bit weights are updated themselves.
              loss_scale: adapted with every step; None for no scaling. max_norm: clip to this total norm.
+             unscale, update: as `unscale_and_clip` and `master_weight_update`.
     Raises:  ValueError for another dtype.
     Source:  Micikevicius et al. 2018, arXiv:1710.03740, section 3. Taught in lesson 04.
     """
@@ -157,9 +158,12 @@ class HalfTraining:
         master: bool = True,
         loss_scale: DynamicLossScale | None = None,
         max_norm: float = math.inf,
+        unscale: Callable[..., tuple[list[Tensor], bool]] = unscale_and_clip,
+        update: Callable[..., tuple[Tensor, Tensor]] = master_weight_update,
     ) -> None:
         _check_half(dtype)
         self.lr, self.loss_scale, self.max_norm = lr, loss_scale, max_norm
+        self.unscale, self.update = unscale, update
         self.masters = [p.detach().float().clone() for p in model.parameters()] if master else None
         self.model, self.dtype = model.to(dtype), dtype
 
@@ -169,7 +173,7 @@ class HalfTraining:
         loss = F.cross_entropy(self.model(images.to(self.dtype)).float(), labels)
         scale = self.loss_scale.scale if self.loss_scale else 1.0
         grads = torch.autograd.grad(loss * scale, parameters)
-        unscaled, found_inf = unscale_and_clip(grads, scale, self.max_norm)
+        unscaled, found_inf = self.unscale(grads, scale, self.max_norm)
         if self.loss_scale:
             self.loss_scale.update(found_inf)
         if not found_inf:
@@ -182,5 +186,5 @@ class HalfTraining:
             if self.masters is None:
                 parameter.sub_(self.lr * grad.to(self.dtype))  # rounds twice: the product, and the difference
             else:
-                self.masters[i], _ = master_weight_update(self.masters[i], grad, self.lr)
-                parameter.copy_(self.masters[i])
+                self.masters[i], weight = self.update(self.masters[i], parameter.detach(), grad, self.lr)
+                parameter.copy_(weight)

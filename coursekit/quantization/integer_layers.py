@@ -66,6 +66,10 @@ class IntegerLayer(nn.Module):
         """float32 values on the output's grid, rounded as fake quantization usually is."""
         raise NotImplementedError
 
+    def input_grids(self) -> tuple[QParams, ...]:
+        """The grid of each input."""
+        raise NotImplementedError
+
     def config(self) -> dict[str, Any]:
         """The arguments of the constructor, for JSON."""
         raise NotImplementedError
@@ -126,6 +130,13 @@ class _Weighted(IntegerLayer):
     def float_fake(self, *values: Tensor) -> Tensor:
         y = activate(self._sum(values[0].float(), torch.float32), self.activation)
         return self.output.values(self.output.codes(y))
+
+    def input_grids(self) -> tuple[QParams, ...]:
+        return (self.input,)
+
+    def count_macs(self, x: Tensor, y: Tensor) -> int:
+        """The multiply-accumulates of one call: each output value takes one for each weight of its channel."""
+        return y.numel() * self.weight[0].numel()
 
     def accumulate(self, *codes: Tensor) -> Tensor:
         """The int32 accumulator, in steps of input scale * weight scale."""

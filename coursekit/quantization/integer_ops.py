@@ -58,6 +58,9 @@ class QuantizedAdd(IntegerLayer):
         total = activate(values[0].float() + values[1].float(), self.activation)
         return self.output.values(self.output.codes(total))
 
+    def input_grids(self) -> tuple[QParams, ...]:
+        return self.inputs
+
     def config(self) -> dict[str, Any]:
         return {
             "inputs": [asdict(each) for each in self.inputs],
@@ -93,6 +96,9 @@ class QuantizedConcat(IntegerLayer):
     def float_fake(self, *values: Tensor) -> Tensor:
         return self.output.values(self.output.codes(torch.cat([x.float() for x in values], dim=1)))
 
+    def input_grids(self) -> tuple[QParams, ...]:
+        return self.inputs
+
     def config(self) -> dict[str, Any]:
         return {"inputs": [asdict(each) for each in self.inputs], "output": asdict(self.output)}
 
@@ -123,6 +129,9 @@ class QuantizedAvgPool2d(IntegerLayer):
     def float_fake(self, *values: Tensor) -> Tensor:
         mean = F.avg_pool2d(values[0].float(), self.kernel_size, self.stride)
         return self.output.values(self.output.codes(mean))
+
+    def input_grids(self) -> tuple[QParams, ...]:
+        return (self.input,)
 
     def config(self) -> dict[str, Any]:
         return {
@@ -158,6 +167,9 @@ class QuantizedMean(IntegerLayer):
         mean = values[0].float().mean(dim=(2, 3), keepdim=self.keepdim)
         return self.output.values(self.output.codes(mean))
 
+    def input_grids(self) -> tuple[QParams, ...]:
+        return (self.input,)
+
     def config(self) -> dict[str, Any]:
         return {"keepdim": self.keepdim, "input": asdict(self.input), "output": asdict(self.output)}
 
@@ -180,6 +192,9 @@ class _SameGrid(IntegerLayer):
 
     def _pick(self, x: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def input_grids(self) -> tuple[QParams, ...]:
+        return (self.output,)
 
     def config(self) -> dict[str, Any]:
         return {"output": asdict(self.output)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,18 +61,19 @@ class DynamicLossScale:
     """The loss scale of a training run: multiply the loss by `scale`, then tell `update` how the step went.
 
     Attributes: scale: now. good_steps: in a row. skipped: steps in which a gradient was not finite.
-                growth_interval: good steps before the scale doubles.
+                growth_interval: good steps before the scale doubles. step: the rule, as `loss_scale_step`.
     """
 
     scale: float = 2.0**16
     good_steps: int = 0
     skipped: int = 0
     growth_interval: int = 2000
+    step: Callable[..., tuple[float, int]] = loss_scale_step
 
     def update(self, found_inf: bool) -> None:
-        """Adapts the scale to what the step found, by `loss_scale_step`."""
+        """Adapts the scale to what the step found."""
         self.skipped += found_inf
-        self.scale, self.good_steps = loss_scale_step(
+        self.scale, self.good_steps = self.step(
             self.scale, self.good_steps, found_inf, growth_interval=self.growth_interval
         )
 
@@ -101,28 +102,29 @@ def unscale_and_clip(grads: Sequence[Tensor], scale: float, max_norm: float) -> 
     return [grad * factor for grad in unscaled], False
 
 
-def master_weight_update(master: Tensor, grad: Tensor, lr: float) -> tuple[Tensor, Tensor]:
-    """One step of SGD on the float32 master weight, and the half-precision copy the network computes with.
+def master_weight_update(master: Tensor, weight: Tensor, grad: Tensor, lr: float) -> tuple[Tensor, Tensor]:
+    """One step of SGD on the float32 master weight, and the half-precision weight that the network computes with.
 
-    Args:    master: float32, any shape. grad: unscaled, the same shape; its dtype is the copy's. lr: learning rate.
-    Returns: master - lr * grad, in float32; the same rounded to the dtype of grad. Both new tensors.
-    Raises:  TypeError if master is not float32 or grad not floating point; ValueError if the shapes differ.
+    Args:    master: float32, any shape. weight: what the network computed this gradient with, the master in 16 bits.
+             grad: unscaled, of any floating dtype. All of one shape. lr: learning rate.
+    Returns: master - lr * grad, in float32; the same rounded to the dtype of weight. Both new tensors.
+    Raises:  TypeError if master is not float32 or another not floating point; ValueError if the shapes differ.
     Source:  Micikevicius et al. 2018, arXiv:1710.03740, section 3.1. Taught in lesson 04.
 
-    >>> master, copy = master_weight_update(torch.ones(1), torch.full((1,), 0.5, dtype=torch.float16), 2**-12)
-    >>> 1 - master.item() == 2.0**-13, copy  # the copy has not moved yet, the master remembers
+    >>> master, weight = torch.ones(1), torch.ones(1, dtype=torch.float16)
+    >>> master, weight = master_weight_update(master, weight, torch.ones(1), lr=2**-13)
+    >>> 1 - master.item() == 2.0**-13, weight  # too little for 16 bits to show: the master remembers it
     (True, tensor([1.], dtype=torch.float16))
     """
-    if master.dtype != torch.float32 or not grad.is_floating_point():
+    if master.dtype != torch.float32 or not (weight.is_floating_point() and grad.is_floating_point()):
         raise TypeError(
-            f"master must be float32 and grad floating point, got {master.dtype} and {grad.dtype}"
+            f"master must be float32, weight and grad floating point, got {master.dtype}, {weight.dtype}, {grad.dtype}"
         )
-    if master.shape != grad.shape:
-        raise ValueError(
-            f"master has shape {tuple(master.shape)}, grad {tuple(grad.shape)}; they must be equal"
-        )
+    if not master.shape == weight.shape == grad.shape:
+        shapes = ", ".join(str(tuple(x.shape)) for x in (master, weight, grad))
+        raise ValueError(f"master, weight and grad must have one shape, got {shapes}")
     updated = master - lr * grad.to(torch.float32)
-    return updated, updated.to(grad.dtype)
+    return updated, updated.to(weight.dtype)
 
 
 def underflow_share(x: Tensor, smallest: float) -> float:

@@ -67,7 +67,7 @@ def made(tmp_path_factory):
 
     def make(withhold):
         output = tmp_path_factory.mktemp("out")
-        return bundle(ROOT, WEEK, output, withhold=withhold)
+        return bundle(ROOT, WEEK, output, withhold=withhold, notebook=LESSON)
 
     return {withhold: make(withhold) for withhold in (False, True)}
 
@@ -230,7 +230,7 @@ def test_a_dependency_without_a_pin_is_refused(tmp_path):
 def test_the_zip_holds_the_folder_and_is_the_same_when_made_again(either, tmp_path):
     withheld, folder = either
     archive = folder.with_name(f"{folder.name}.zip")
-    again = bundle(ROOT, WEEK, tmp_path, withhold=withheld)
+    again = bundle(ROOT, WEEK, tmp_path, withhold=withheld, notebook=LESSON)
     assert archive.read_bytes() == again.with_name(archive.name).read_bytes()
     with zipfile.ZipFile(archive) as opened:
         names = opened.namelist()
@@ -255,7 +255,15 @@ def test_an_assignment_that_is_not_there_is_refused(tmp_path):
 
 def test_what_is_withheld_is_what_the_exercises_ask_for_and_what_would_give_it_away():
     also = {each.__name__ for name in ASKED for each in getattr(exercise(name), "withheld", ())}
-    assert asked_for(ROOT, WEEK) == ASKED | also
+    assert asked_for(ROOT, WEEK, LESSON) == ASKED | also
+
+
+def test_a_lesson_can_be_given_out_alone(either):
+    _, folder = either
+    assert [path.stem for path in (folder / "notebooks" / WEEK).glob("*.ipynb")] == [LESSON]
+    assert folder.name.endswith(f"-{WEEK}-{LESSON}")
+    with pytest.raises(CourseError, match=rf"has no lesson '99-nothing'; it has: .*{LESSON}"):
+        asked_for(ROOT, WEEK, "99-nothing")
 
 
 def test_classes_methods_and_functions_without_docstring_are_withheld_too(tmp_path):

@@ -13,6 +13,8 @@ from autograde.kernel import Kernel, KernelStartError
 from autograde.limits import Limits
 from autograde.pod import close_pods, shared_pod
 from autograde.rundir import RunDirectory
+from autograde.withhold import build
+from coursekit.exercises import exercise
 
 REPOSITORY = Path(sandbox.__file__).resolve().parents[1]
 
@@ -30,7 +32,7 @@ def assets(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pod(walls):
     """A warm process; skips where namespaces cannot be nested."""
-    found = shared_pod(walls, None, ("numpy", "torch"))
+    found = shared_pod(walls, modules=("numpy", "torch"))
     if found is None:
         pytest.skip("no warm processes here")
     yield found
@@ -94,6 +96,29 @@ for top, folders, files in os.walk("/"):
         hits += [os.path.join(top, n) for n in folders + files if n in {names}]
 print(hits)"""
     assert ask(code) == "[]"
+
+
+def test_one_warm_process_serves_lessons_with_different_functions_withheld(walls, pod):
+    """Each sees its own build and no other's, or another lesson's would have the answers."""
+    withheld = {name: build([exercise(name)]) for name in ("quantize", "symmetric_scale")}
+    code = """
+import os, torch
+from coursekit import fixtures, quantization as cq
+print(os.listdir("/run/courses"), fixtures.make("networks.mlp", 0, 2, 1)[0].weight.shape[1])
+for call in (lambda: cq.quantize(torch.ones(1), 1.0), lambda: cq.symmetric_scale(torch.ones(1))):
+    try: print(call().__class__.__name__)
+    except Exception as error: print(type(error).__name__)"""
+    seen = {}
+    for name, folder in withheld.items():
+        run = RunDirectory(None, pod.jobs)
+        with Kernel(run, walls, Limits(), pod=pod, course=folder) as kernel:
+            result = kernel.execute(code, 20)
+        run.close()
+        seen[name] = "".join(output.text for output in result.outputs).split("\n")[:-1]
+    assert seen == {
+        "quantize": ["[] 2", "ReferenceWithheld", "float"],
+        "symmetric_scale": ["[] 2", "Tensor", "ReferenceWithheld"],
+    }
 
 
 def test_the_working_folder_has_the_assets_and_can_be_written(ask):

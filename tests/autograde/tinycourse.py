@@ -1,4 +1,4 @@
-"""A tiny lesson: two exercises, a demonstration and a written question, with checks that need no library."""
+"""Two tiny lessons with checks that need no library: exercises, a demonstration, a written question."""
 
 from __future__ import annotations
 
@@ -6,15 +6,25 @@ import nbformat
 from nbformat.notebooknode import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-__all__ = ["ANSWERS", "ASSIGNMENT", "LESSON", "MINICHECK", "answered", "graded", "lesson"]
+__all__ = [
+    "ANSWERS",
+    "ASSIGNMENT",
+    "LESSON",
+    "MINICHECK",
+    "SECOND",
+    "answered",
+    "graded",
+    "lesson",
+    "second_lesson",
+]
 
-ASSIGNMENT, LESSON = "week0-mini", "00-mini"
+ASSIGNMENT, LESSON, SECOND = "week0-mini", "00-mini", "01-more"
 
 MINICHECK = '''
 from IPython.display import display
 
 MIME = "application/vnd.coursekit.check+json"
-CASES = {"square": [(2, 4), (3, 9)], "negate": [(1, -1), (-2, 2)]}
+CASES = {"square": [(2, 4), (3, 9)], "negate": [(1, -1), (-2, 2)], "cube": [(2, 8), (-1, -1), (3, 27)]}
 
 
 def check(name):
@@ -31,6 +41,7 @@ def check(name):
     display({MIME: {"exercise": name, "points": points}, "text/html": table, "text/plain": name}, raw=True)
     return points
 '''
+SPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 STUB = "def {0}(x):\n    ### BEGIN SOLUTION\n    return {1}\n    ### END SOLUTION"
 
 
@@ -59,11 +70,23 @@ def lesson() -> NotebookNode:
         graded("code", "check-negate", 'check("negate")', grade=True, locked=True, points=2),
         graded("markdown", "why", "Because of $a < b$.", grade=True, solution=True, points=1),
     ]
-    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return new_notebook(cells=cells, metadata={"kernelspec": spec})
+    return new_notebook(cells=cells, metadata={"kernelspec": SPEC})
+
+
+def second_lesson() -> NotebookNode:
+    """Another one for the same assignment, with its answers: one exercise, and a question of the same name."""
+    cells = [
+        new_markdown_cell("# Another tiny lesson", id="second-title"),
+        new_code_cell("from minicheck import check", id="second-setup"),
+        graded("code", "cube", STUB.format("cube", "x ** 3"), solution=True),
+        graded("code", "check-cube", 'check("cube")', grade=True, locked=True, points=3),
+        graded("markdown", "why", "Because.", grade=True, solution=True, points=1),
+    ]
+    return new_notebook(cells=cells, metadata={"kernelspec": SPEC})
 
 
 ANSWERS = {
+    "cube": "def cube(x):\n    return x * x * x",
     "square": "def square(x):\n    return x * x",
     "negate": "def negate(x):\n    return -x",
     "why": "So.",

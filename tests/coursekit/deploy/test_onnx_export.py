@@ -12,7 +12,7 @@ from torch import nn
 
 from coursekit import zoo
 from coursekit.data import fashion_mnist
-from coursekit.deploy import OrtModel, export_float, export_qdq
+from coursekit.deploy import OrtModel, export_float, export_layer, export_qdq
 from coursekit.measure import latency
 from coursekit.models import mobilenet_v2
 from coursekit.quantization import StaticConfig, UnsupportedLayerError, quantize_static
@@ -83,20 +83,15 @@ def test_logits_are_within_one_step_of_ours(name, images, batch, tmp_path):
 
 @NETWORKS
 def test_every_layer_alone_is_within_one_step_of_ours_on_the_same_codes(name, images, batch, tmp_path):
-    from coursekit.quantization import QuantizedModel, Step
-
     quantized = quantize_static(network(name), images)
     codes = quantized.layer_codes(batch[:10])
-    grids = {"input": quantized.input} | {step.name: step.layer.output for step in quantized.steps}
     for step in quantized.steps:
-        if len(step.inputs) > 1:
-            continue  # sums have two inputs; the whole network above has them
-        source = step.inputs[0]
-        alone = QuantizedModel(grids[source], [Step(step.name, ("input",), step.layer)])
-        export_qdq(alone, tmp_path / "layer.onnx", tuple(codes[source].shape[1:]))
-        theirs = OrtModel(tmp_path / "layer.onnx")(grids[source].values(codes[source]))
-        difference = step.layer.output.back(theirs).int() - codes[step.name].int()
+        inputs = [codes[source] for source in step.inputs]
+        export_layer(step, tmp_path / "layer.onnx", *(tuple(q.shape[1:]) for q in inputs))
+        difference = OrtModel(tmp_path / "layer.onnx").step(*inputs).int() - codes[step.name].int()
         assert difference.abs().max() <= 1, step.name
+        # float32 is off by 2**-17 at a code near 128; a sum takes few distinct values, all near a half or none.
+        assert (difference != 0).float().mean() <= 1e-3, step.name
 
 
 def test_the_codes_of_all_layers_can_be_read(images, batch, tmp_path):
