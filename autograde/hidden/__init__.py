@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from autograde.hidden import (
     affine_quantization,
+    iterative_pruning,
     post_training,
     reduced_precision,
     structured_pruning,
@@ -17,6 +18,7 @@ __all__ = ["HIDDEN"]
 
 HIDDEN: dict[str, tuple[Test, ...]] = {
     **affine_quantization.HIDDEN,
+    **iterative_pruning.HIDDEN,
     **post_training.HIDDEN,
     **reduced_precision.HIDDEN,
     **structured_pruning.HIDDEN,

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from coursekit.exercises import (
     affine_quantization,
+    iterative_pruning,
     post_training,
     reduced_precision,
     structured_pruning,
@@ -16,6 +17,7 @@ __all__ = ["CheckResult", "Exercise", "Mistake", "Test", "TestResult", "exercise
 
 _LESSONS = (
     affine_quantization,
+    iterative_pruning,
     post_training,
     reduced_precision,
     structured_pruning,
