@@ -11,6 +11,7 @@ from autograde.hidden import (
     post_training,
     reduced_precision,
     structured_pruning,
+    weight_pruning,
 )
 from coursekit.exercises.spec import Test
 
@@ -22,4 +23,5 @@ HIDDEN: dict[str, tuple[Test, ...]] = {
     **post_training.HIDDEN,
     **reduced_precision.HIDDEN,
     **structured_pruning.HIDDEN,
+    **weight_pruning.HIDDEN,
 }

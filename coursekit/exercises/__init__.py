@@ -10,6 +10,7 @@ from coursekit.exercises import (
     post_training,
     reduced_precision,
     structured_pruning,
+    weight_pruning,
 )
 from coursekit.exercises.spec import CheckResult, Exercise, Mistake, Test, TestResult
 
@@ -20,6 +21,7 @@ _LESSONS = (
     iterative_pruning,
     post_training,
     reduced_precision,
+    weight_pruning,
     structured_pruning,
 )
 _ALL: dict[str, Exercise] = {each.name: each for lesson in _LESSONS for each in lesson.EXERCISES}
