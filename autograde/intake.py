@@ -189,11 +189,20 @@ def _fits(path: str, name: str) -> bool:
     return normal_name(PurePosixPath(path).stem) == normal_name(name)
 
 
+MOSTLY = 0.5  # of a lesson's graded cells
+
+
+def _n_graded(release: NotebookNode) -> int:
+    names = (cell.metadata.get("nbgrader", {}).get("grade_id") for cell in release.cells)
+    return len(set(names) - {None})
+
+
 def _lesson(path: str, raw: RawNotebook, released: dict[str, NotebookNode]) -> str | None:
-    """The lesson that a file is: by its name, unless it has cells of another lesson only; else by its cells."""
+    """The lesson that a file is: by its name, unless most of its cells are another lesson's; else by its cells."""
     shared = {name: shared_cells(raw, release) for name, release in released.items()}
+    share = {name: shared[name] / max(1, _n_graded(release)) for name, release in released.items()}
     named = next((name for name in released if _fits(path, name)), None)
-    if named is not None and (shared[named] or not any(shared.values())):
+    if named is not None and (share[named] >= MOSTLY or max(share.values()) < MOSTLY):
         return named
     most = [name for name, cells in shared.items() if cells and cells == max(shared.values())]
     return most[0] if len(most) == 1 else named
