@@ -10,6 +10,7 @@ from coursekit.deploy.engines import (
     onnx_runtime,
     openvino,
 )
+from coursekit.deploy.measured import measured_engines
 from coursekit.deploy.onnx_export import export_float, export_layer, export_qdq
 from coursekit.deploy.ort import OrtModel
 from coursekit.deploy.tensorrt import build_tensorrt_plan, tensorrt_engine
@@ -26,6 +27,7 @@ __all__ = [
     "export_qdq",
     "inductor",
     "inductor_int8",
+    "measured_engines",
     "onnx_runtime",
     "openvino",
     "tensorrt_engine",
