@@ -9,6 +9,7 @@ from coursekit.deploy.engines import (
     inductor_int8,
     onnx_runtime,
     openvino,
+    torchao_weight_only,
 )
 from coursekit.deploy.measured import measured_engines
 from coursekit.deploy.onnx_export import export_float, export_layer, export_qdq
@@ -31,4 +32,5 @@ __all__ = [
     "onnx_runtime",
     "openvino",
     "tensorrt_engine",
+    "torchao_weight_only",
 ]
