@@ -14,26 +14,35 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _COUNTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
 
 
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters, and the buffers in which quantized layers keep their weights and biases."""
+    buffers = {name: b for name, b in model.named_buffers() if name.rpartition(".")[2] in ("weight", "bias")}
+    return dict(model.named_parameters()) | buffers
+
+
 def n_parameters(model: nn.Module) -> int:
-    """The number of parameters, tied ones counted once, buffers not at all.
+    """The number of parameters, tied ones counted once; of buffers only those called weight or bias.
+
+    Quantized layers keep their integers in such buffers.
 
     >>> n_parameters(nn.Linear(3, 2))
     8
     """
-    return sum(p.numel() for p in model.parameters())
+    return sum(p.numel() for p in _weights(model).values())
 
 
 def nonzero(model: nn.Module) -> int:
-    """The number of parameters that are not exactly zero, tied ones counted once.
+    """The number of parameters that are not exactly zero, tied ones counted once, of those `n_parameters` counts.
 
     Raises: ValueError if the model has no parameters, or one holds NaN.
     """
     if n_parameters(model) == 0:
         raise ValueError(f"{type(model).__name__} has no parameters to count")
-    for name, parameter in model.named_parameters():
+    weights = _weights(model)
+    for name, parameter in weights.items():
         if parameter.isnan().any():
             raise ValueError(f"parameter {name!r} holds NaN; did the training diverge?")
-    return sum(int(torch.count_nonzero(p)) for p in model.parameters())
+    return sum(int(torch.count_nonzero(p)) for p in weights.values())
 
 
 def sparsity(model: nn.Module) -> float:
@@ -46,6 +55,8 @@ def sparsity(model: nn.Module) -> float:
 
 def _layer_macs(layer: nn.Module, x: Tensor, y: Tensor) -> int:
     """Multiply-accumulates of one call of a counted layer."""
+    if callable(own := getattr(layer, "count_macs", None)):
+        return own(x, y)
     if isinstance(layer, nn.Linear):
         return y.numel() * layer.in_features
     kernel = layer.weight[0, 0].numel() if isinstance(layer.weight, Tensor) else 0
@@ -60,7 +71,8 @@ def macs(model: nn.Module, input_shape: Sequence[int]) -> int:
     Counted by forward hooks while the model runs on one input of zeros, so a layer called twice counts
     twice. As usual in papers, biases, batch norm, activations and pooling are left out, and padding
     counts as if it were data. Matrix products outside such layers (`F.linear`, attention) are not seen.
-    The model is not changed.
+    A layer of one's own is counted if it has a method `count_macs(x, y)`, as quantized layers have. The model is not
+    changed.
 
     Args:    model: any module that takes one tensor.
              input_shape: of one input without the batch dimension, such as (1, 28, 28).
@@ -81,7 +93,8 @@ def macs(model: nn.Module, input_shape: Sequence[int]) -> int:
 
     handles: list[RemovableHandle] = []
     try:
-        handles = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, _COUNTED)]
+        counted = [m for m in model.modules() if isinstance(m, _COUNTED) or hasattr(m, "count_macs")]
+        handles = [m.register_forward_hook(count) for m in counted]
         with eval_mode(model), torch.inference_mode():
             model(torch.zeros(1, *shape, dtype=like.dtype, device=like.device))
     except (RuntimeError, IndexError) as error:

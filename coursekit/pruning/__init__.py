@@ -18,6 +18,7 @@ from coursekit.pruning.iterative import (
     PruningStep,
     prune_and_finetune,
     prune_further,
+    prune_iteratively,
     weights_to_prune,
 )
 from coursekit.pruning.lottery import (
@@ -32,7 +33,13 @@ from coursekit.pruning.lottery import (
 from coursekit.pruning.masks import global_masks, make_masks, sparsity_of, topk_mask
 from coursekit.pruning.nm import nm_mask, nm_masks
 from coursekit.pruning.pruner import MagnitudePruner
-from coursekit.pruning.schedules import Schedule, cubic_sparsity, linear_sparsity, relative_compounding
+from coursekit.pruning.schedules import (
+    Schedule,
+    cubic_sparsity,
+    linear_sparsity,
+    pruning_steps,
+    relative_compounding,
+)
 from coursekit.pruning.scores import (
     MovementScores,
     magnitude_scores,
@@ -100,6 +107,8 @@ __all__ = [
     "prune_and_finetune",
     "prune_channels",
     "prune_further",
+    "prune_iteratively",
+    "pruning_steps",
     "random_masks_like",
     "random_scores",
     "relative_compounding",

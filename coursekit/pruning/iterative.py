@@ -16,8 +16,16 @@ from coursekit.pruning.schedules import Schedule
 from coursekit.pruning.scores import magnitude_scores, weights_of
 from coursekit.train import History, Recipe, fit
 
-__all__ = ["IterativePruner", "PruningStep", "prune_and_finetune", "prune_further", "weights_to_prune"]
+__all__ = [
+    "IterativePruner",
+    "PruningStep",
+    "prune_and_finetune",
+    "prune_further",
+    "prune_iteratively",
+    "weights_to_prune",
+]
 
+Tensors = Mapping[str, Tensor]
 Scores = Callable[[nn.Module], Mapping[str, Tensor]]
 
 
@@ -62,6 +70,29 @@ def prune_further(
     tensor([False, False,  True,  True])
     """
     return make_masks(scores, sparsity, scope, within=masks)
+
+
+def prune_iteratively(
+    weights: Tensors,
+    train: Callable[[Tensors, Tensors], Tensors],
+    prune: Callable[[Tensors, Tensors, float], Tensors],
+    targets: Sequence[float],
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights and masks after pruning to each target in turn, with training after every pruning.
+
+    Args:    weights: name to tensor, of a trained network; left as they are.
+             train: (weights, masks) -> weights trained on, without touching what is pruned.
+             prune: (weights, masks, target) -> masks, with `target` of all weights gone.
+             targets: rising shares, 0 to 1.
+    Returns: the weights after the last training, exactly 0.0 where pruned, and the last masks (True = kept).
+    Source:  Han et al. 2015, arXiv:1506.02626, section 3. Taught in lesson 07.
+    """
+    current = dict(weights)
+    masks: Tensors = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in current.items()}
+    for target in targets:
+        masks = prune(current, masks, target)
+        current = dict(train({name: weight * masks[name] for name, weight in current.items()}, masks))
+    return current, dict(masks)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-__all__ = ["Schedule", "cubic_sparsity", "linear_sparsity", "relative_compounding"]
+__all__ = ["Schedule", "cubic_sparsity", "linear_sparsity", "pruning_steps", "relative_compounding"]
 
 Kind = Literal["one-shot", "linear", "cubic"]
 
@@ -51,6 +51,22 @@ def cubic_sparsity(step: int, initial: float, final: float, begin: int, end: int
     """
     left = 1.0 - _progress(step, begin, end)
     return final + (initial - final) * left**3
+
+
+def pruning_steps(begin: int, end: int, every: int) -> list[int]:
+    """The steps at which a schedule prunes: `begin`, every so many steps after it, and `end` in any case.
+
+    Args:    begin, end: the first and the last of them, 0 <= begin <= end. every: 1 or more; may exceed end - begin.
+    Returns: in order, each once. Without the end, the schedule would stop short of its target.
+    Raises:  ValueError if a number is out of range.
+    Taught in: lesson 07.
+
+    >>> pruning_steps(100, 1000, 400)
+    [100, 500, 900, 1000]
+    """
+    if not 0 <= begin <= end or every < 1:
+        raise ValueError(f"needs 0 <= begin <= end and every of at least 1, got {begin}, {end}, {every}")
+    return [*range(begin, end, every), end]
 
 
 def relative_compounding(targets: list[float]) -> list[float]:
@@ -114,12 +130,10 @@ class Schedule:
 
     def is_due(self, step: int) -> bool:
         """Whether to prune at `step`: every so many steps from begin on, and in any case at the end."""
-        if self.kind == "one-shot":
-            return step == self.begin
-        inside = self.begin <= step <= self.end
-        return inside and ((step - self.begin) % self.every == 0 or step == self.end)
+        return step in self.steps()
 
     def steps(self) -> list[int]:
         """All steps at which something is pruned, in order; the last one reaches `final`."""
-        last = self.begin if self.kind == "one-shot" else self.end
-        return [step for step in range(self.begin, last + 1) if self.is_due(step)]
+        if self.kind == "one-shot":
+            return [self.begin]
+        return pruning_steps(self.begin, self.end, self.every)

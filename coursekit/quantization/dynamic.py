@@ -86,6 +86,10 @@ class DynamicLinear(nn.Module):
         """float32 (..., n_out) of float (..., n_in)."""
         return dynamic_linear(x, self.weight, self.weight_scale, self.bias, self.n_bits)
 
+    def count_macs(self, x: Tensor, y: Tensor) -> int:
+        """The multiply-accumulates of one call."""
+        return y.numel() * self.weight.shape[1]
+
     def extra_repr(self) -> str:
         n_out, n_in = self.weight.shape
         return f"{n_in}, {n_out}, n_bits={self.n_bits}, per_channel={self.per_channel}"

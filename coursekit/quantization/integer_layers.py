@@ -134,6 +134,10 @@ class _Weighted(IntegerLayer):
     def input_grids(self) -> tuple[QParams, ...]:
         return (self.input,)
 
+    def count_macs(self, x: Tensor, y: Tensor) -> int:
+        """The multiply-accumulates of one call: each output value takes one for each weight of its channel."""
+        return y.numel() * self.weight[0].numel()
+
     def accumulate(self, *codes: Tensor) -> Tensor:
         """The int32 accumulator, in steps of input scale * weight scale."""
         raise NotImplementedError

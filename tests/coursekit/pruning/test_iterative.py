@@ -18,6 +18,7 @@ from coursekit.pruning import (
     prunable,
     prune_and_finetune,
     prune_further,
+    prune_iteratively,
     random_scores,
     taylor_scores,
     weights_to_prune,
@@ -168,3 +169,24 @@ def test_pruning_while_training_keeps_what_cutting_alone_loses(trained, train_di
 def test_a_schedule_longer_than_the_training_is_refused_before_anything_changes(trained, train_digits):
     with pytest.raises(ValueError, match="due after step 30, but there are 20 steps"):
         prune_and_finetune(trained, train_digits, RECIPE, Schedule("cubic", 0.9, end=30), progress=False)
+
+
+def test_the_plain_loop_prunes_what_the_training_before_it_left_small():
+    """Training adds 1 to every survivor; so the order never changes and each step can be followed by hand."""
+    calls: list[str] = []
+
+    def train(weights, masks):
+        calls.append("train")
+        return {name: torch.where(masks[name], w + 1, 0.0) for name, w in weights.items()}
+
+    def prune(weights, masks, target):
+        calls.append(f"prune {target}")
+        return prune_further({name: w.abs() for name, w in weights.items()}, masks, target)
+
+    start = {"w": torch.tensor([4.0, -1.0, -6.0, 2.0])}
+    weights, masks = prune_iteratively(start, train, prune, [0.25, 0.5])
+    assert calls == ["prune 0.25", "train", "prune 0.5", "train"]
+    # -1 goes; 5, -5, 3 are left, of which 3 goes; then once more + 1.
+    assert weights["w"].tolist() == [6.0, 0.0, -4.0, 0.0]
+    assert masks["w"].tolist() == [True, False, True, False]
+    assert start["w"].tolist() == [4.0, -1.0, -6.0, 2.0]

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coursekit.pruning.schedules import Schedule, cubic_sparsity, linear_sparsity, relative_compounding
+from coursekit.pruning.schedules import (
+    Schedule,
+    cubic_sparsity,
+    linear_sparsity,
+    pruning_steps,
+    relative_compounding,
+)
 
 shares = st.floats(0.0, 0.99)
 curves = pytest.mark.parametrize("curve", [linear_sparsity, cubic_sparsity])
@@ -67,6 +73,17 @@ def test_the_last_pruning_reaches_the_target_whatever_the_interval(kind, begin, 
     assert schedule.sparsity_at(begin - 1) == 0.0
     assert steps == sorted(set(steps))
     assert all(b - a <= every for a, b in itertools.pairwise(steps))
+
+
+@pytest.mark.parametrize("numbers", [(5, 4, 1), (-1, 4, 1), (0, 4, 0)])
+def test_impossible_steps_are_refused(numbers):
+    with pytest.raises(ValueError, match="begin <= end"):
+        pruning_steps(*numbers)
+
+
+def test_is_due_exactly_at_the_steps():
+    schedule = Schedule("linear", 0.5, begin=3, end=20, every=6)
+    assert [step for step in range(40) if schedule.is_due(step)] == schedule.steps() == [3, 9, 15, 20]
 
 
 def test_one_shot_ignores_the_end():

@@ -9,13 +9,14 @@ from torch import nn
 
 from coursekit import zoo
 from coursekit.data import fashion_mnist
-from coursekit.measure import file_size
+from coursekit.measure import file_size, macs, n_parameters, nonzero
 from coursekit.models import mobilenet_v2
 from coursekit.quantization import (
     PercentileObserver,
     StaticConfig,
     UnsupportedLayerError,
     load_integer,
+    quantize_dynamic,
     quantize_static,
     save_integer,
 )
@@ -125,6 +126,19 @@ def test_the_file_alone_is_the_network(name, images, test_set, tmp_path):
 def test_the_file_is_almost_a_quarter_of_the_float_one(name, ratio, images, tmp_path):
     save_integer(quantize_static(zoo.load(name), images), tmp_path / "network.safetensors")
     assert file_size(zoo.path(name)) / file_size(tmp_path / "network.safetensors") >= ratio
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet20"])
+def test_what_is_measured_of_a_float_network_can_be_measured_of_the_integer_one(name, images):
+    model = zoo.load(name)
+    quantized = quantize_static(model, images)
+    shape = tuple(images.shape[1:])
+    assert macs(quantized, shape) == macs(model, shape) == macs(quantize_dynamic(model), shape)
+    layers = [each for each in model.modules() if isinstance(each, (nn.Conv2d, nn.Linear))]
+    n_weights = sum(each.weight.numel() + len(each.weight) for each in layers)  # folding gives each a bias
+    assert n_parameters(quantized) == n_weights
+    assert 0.5 * n_weights < nonzero(quantized) < n_weights  # small weights are rounded to 0
+    assert n_parameters(quantize_dynamic(model)) == n_parameters(model)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):
