@@ -209,22 +209,28 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--networks", nargs="+", default=NETWORKS, choices=NETWORKS)
+    parser.add_argument("--batches", nargs="+", type=int, default=BATCHES, choices=BATCHES)
     parser.add_argument("--repeats", type=int, default=40, help="rounds of each run")
-    parser.add_argument("--fresh", action="store_true", help="measure these networks again")
+    parser.add_argument("--fresh", action="store_true", help="measure these again")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cache = RESULTS / "engines.json"
-    results = {"machine": machine(), "versions": versions(), "calibration_images": CALIBRATION, "parts": {}}
+    results: dict[str, Any] = {
+        "machine": machine(),
+        "versions": versions(),
+        "calibration_images": CALIBRATION,
+        "parts": {},
+    }
     known = json.loads(cache.read_text(encoding="utf-8"))["parts"] if cache.is_file() else {}
-    again = arguments.networks if arguments.fresh else ()
-    results["parts"] = {key: made for key, made in known.items() if key.split(",")[0] not in again}
-    for name in arguments.networks:
-        for batch in BATCHES:
-            if f"{name},{batch}" not in results["parts"]:
-                results["parts"][f"{name},{batch}"] = part(name, batch, arguments.repeats * ROUNDS[name])
-                torch.compiler.reset()
-                cache.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-                print(name, batch, json.dumps(results["parts"][f"{name},{batch}"]), flush=True)
+    wanted = [(name, batch) for name in arguments.networks for batch in arguments.batches]
+    again = [f"{name},{batch}" for name, batch in wanted if arguments.fresh]
+    results["parts"] = {key: made for key, made in known.items() if key not in again}
+    for name, batch in wanted:
+        if f"{name},{batch}" not in results["parts"]:
+            results["parts"][f"{name},{batch}"] = part(name, batch, arguments.repeats * ROUNDS[name])
+            torch.compiler.reset()
+            cache.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            print(name, batch, json.dumps(results["parts"][f"{name},{batch}"]), flush=True)
     order = [f"{name},{batch}" for name in NETWORKS for batch in BATCHES]
     results["parts"] = {key: results["parts"][key] for key in order if key in results["parts"]}
     cache.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
