@@ -63,14 +63,17 @@ def sources(train: Dataset, seed: int) -> dict[str, Tensor]:
 
 def cases() -> list[tuple[str, str, str, int, int]]:
     """(network, source, observer, bits, seed): every observer on images, min-max on noise."""
-    found = []
-    for name in NETWORKS:
-        for seed in SEEDS:
-            for bits in BITS:
-                for source in sources(fashion_mnist("train", subset=True).take(500), seed):
-                    observers = OBSERVERS if source.startswith("500") else ("min-max",)
-                    found += [(name, source, observer, bits, seed) for observer in observers]
-    return found
+    found = [
+        (name, source, observer, bits, seed)
+        for name in NETWORKS
+        for seed in SEEDS
+        for bits in BITS
+        for source in sources(fashion_mnist("train", subset=True).take(500), seed)
+        for observer in (OBSERVERS if source.startswith("500") else ("min-max",))
+    ]
+    return sorted(
+        found, key=lambda case: case[2] != "min-max"
+    )  # what the sources do first, then the observers
 
 
 def run(record: dict) -> None:
