@@ -9,7 +9,7 @@
 # - **run** one network in several engines, in FP32 and INT8, with accuracy, bytes and time side by side.
 #
 # **Before:** lessons 01 and 02. **You need** about two hours; there are 18 points to check yourself and 3 that a person
-# grades. **The machine needs** about a minute for all cells, under 2 GB of memory, and no download.
+# grades. **The machine needs** about 50 s for all cells, under 2 GB of memory, and no download.
 
 # %% [markdown]
 # <details><summary><b>How these notebooks work</b> (open once)</summary>
@@ -297,7 +297,7 @@ print("CUDA GPU:", torch.cuda.is_available())
 # %% [markdown]
 # ## 4 · Training: what FP16 cannot hold
 #
-# Weights and activations sit well inside FP16. Gradients do not. Here is one batch of real ones: the gradient of the loss by every layer's
+# Weights and activations fit into FP16, as section 3 showed. Gradients do not. Here is one batch of real ones: the gradient of the loss by every layer's
 # *output*, which is what travels backwards, and by its *weights*, which is what the optimizer sees.
 
 # %% tags=["demo"]
@@ -462,7 +462,7 @@ plot.lines(range(len(scales)), {"loss scale": scales}, logy=True, markers=False,
 # %% [markdown]
 # ## 5 · Master weights
 #
-# The second thing that breaks is smaller and quieter. Near 1 the steps of BF16 are 1/128 wide. Take away less than half a step, and
+# The second thing that breaks is smaller and quieter. Just below 1 the steps of BF16 are 1/256 wide. Take away less than half a step, and
 # rounding brings you back to where you were. A thousand times over.
 
 # %% tags=["demo"]
@@ -576,7 +576,7 @@ print(f"{right:.0%} right after {len(losses)} steps, {scale.skipped} of them ski
 # ## 6 · From scratch to the tools people use: autocast
 #
 # PyTorch's mixed precision does all this. Weights stay `float32`, and *are* the masters. Inside `torch.autocast` matrix products and
-# convolutions run in 16 bits, sums that need digits in `float32`. `torch.amp.GradScaler` is exercises 4 and 5. (`torch.cuda.amp`, in older
+# convolutions run in 16 bits, sums that need more digits in `float32`. `torch.amp.GradScaler` is exercises 4 and 5. (`torch.cuda.amp`, in older
 # texts, is deprecated, and on a CPU it silently did nothing.)
 
 # %% tags=["demo"]
@@ -687,7 +687,7 @@ if COMPILE:
 # %% [markdown]
 # ### TensorRT
 #
-# On NVIDIA GPUs, TensorRT builds an engine from the same kind of file. Older texts switch INT8 on with a builder flag and a calibrator; both are
+# On NVIDIA GPUs, TensorRT builds an engine from the same kind of file, with symmetric INT8 only. Older texts switch INT8 on with a builder flag and a calibrator; both are
 # gone, and INT8 comes from the Q/DQ nodes in the file. (One tutorial's code prints "setup complete" without ever building anything.) Ours builds,
 # or says why it cannot:
 
