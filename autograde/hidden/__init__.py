@@ -9,6 +9,7 @@ from autograde.hidden import (
     affine_quantization,
     iterative_pruning,
     post_training,
+    quantization_aware,
     reduced_precision,
     structured_pruning,
     weight_pruning,
@@ -19,6 +20,7 @@ __all__ = ["HIDDEN"]
 
 HIDDEN: dict[str, tuple[Test, ...]] = {
     **affine_quantization.HIDDEN,
+    **quantization_aware.HIDDEN,
     **iterative_pruning.HIDDEN,
     **post_training.HIDDEN,
     **reduced_precision.HIDDEN,

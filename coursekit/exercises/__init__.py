@@ -8,6 +8,7 @@ from coursekit.exercises import (
     affine_quantization,
     iterative_pruning,
     post_training,
+    quantization_aware,
     reduced_precision,
     structured_pruning,
     weight_pruning,
@@ -18,6 +19,7 @@ __all__ = ["CheckResult", "Exercise", "Mistake", "Test", "TestResult", "exercise
 
 _LESSONS = (
     affine_quantization,
+    quantization_aware,
     iterative_pruning,
     post_training,
     reduced_precision,
