@@ -101,6 +101,7 @@ def tickets_part(rows: Rows) -> tuple[str, dict[str, Any]]:
     asset = {
         "recipe": "LeNet-300-100, Fashion-MNIST, 1,000 steps of Adam (1.2e-3, 60 images) and 20 % a round",
         "seeds": sorted(by_seed(rows, f"ticket/winning/{rounds[-1]}")),
+        "rounds": both,
         "kept": [round(kept[r], 4) for r in both],
         "curves": curves,
         "dense": {"mean": round(dense[0], 5), "sd": round(dense[1], 5)},
