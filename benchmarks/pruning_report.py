@@ -34,6 +34,16 @@ PAPER = {
     "3.6 %": "accuracy back at dense",
 }
 
+FRONTIER = """## The frontier on LeNet-300-100 (dense {dense:.2%})
+
+Equal budgets: one epoch of 60,000 images, whether pruned before it or, along the cubic schedule, during its first
+half.
+
+{frontier}
+![frontier](pruning-frontier.png)
+
+"""
+
 
 def machine() -> str:
     """The processor's name, and how many cores are there."""
@@ -209,12 +219,17 @@ def report(rows: Rows, sparsities: tuple[float, ...]) -> None:
     """Writes pruning.md, the two plots, and the asset of lesson 07, from whatever was measured."""
     tickets, ticket_asset = tickets_part(rows)
     frontier, frontier_asset = frontier_part(rows, sparsities)
-    asset = {"script": SCRIPT, "machine": machine(), "frontier": frontier_asset, "tickets": ticket_asset,
+    asset = {"script": SCRIPT, "machine": machine(), "tickets": ticket_asset,
              "resnet20": by_seed(rows, "resnet/0.9")}  # fmt: skip
     ASSET.write_text(json.dumps(asset, indent=1) + "\n", encoding="utf-8")
     draw_tickets(ticket_asset)
-    draw_frontier(frontier_asset)
+    if frontier_asset["ways"]:
+        asset["frontier"] = frontier_asset
+        draw_frontier(frontier_asset)
     minutes = sum(row.get("cpu_seconds", 0.0) for row in rows.values()) / 60
+    middle = (
+        FRONTIER.format(dense=frontier_asset["dense"], frontier=frontier) if frontier_asset["ways"] else ""
+    )
     paper = "\n".join(f"- {share}: {what}" for share, what in PAPER.items())
     text = f"""# Pruning
 
@@ -225,15 +240,7 @@ The test set chose nothing.
 ## ResNet-20 (question 6: 90 % sparsity within one point)
 
 {resnet_part(rows, sparsities)}
-## The frontier on LeNet-300-100 (dense {frontier_asset["dense"]:.2%})
-
-Equal budgets: one epoch of 60,000 images, whether pruned before it or, along the cubic schedule, during its first
-half.
-
-{frontier}
-![frontier](pruning-frontier.png)
-
-## Lottery tickets
+{middle}## Lottery tickets
 
 {ticket_asset["recipe"]}. Best step: that of the smallest loss on
 5,000 held-out training images.

@@ -14,10 +14,9 @@ _CURVES = Path(__file__).parents[1] / "assets" / "pruning_curves.json"
 def measured_curves() -> dict[str, Any]:
     """The curves that `benchmarks/pruning.py report` wrote, with the script and the seeds that made them.
 
-    Returns: "script", "machine"; "frontier": network, recipe, seeds, sparsities, and for each way (score, scope,
-             one-shot or iterative) the mean and standard deviation of the accuracy; "tickets": recipe, seeds, the
-             shares of weights kept, and for the winning ticket and its controls the same; "resnet20": the accuracy at
-             90 % by seed. Accuracies are shares, 0 to 1, on all 10,000 test images.
+    Returns: "script", "machine"; "tickets": recipe, seeds, rounds, shares of weights kept, and for the winning
+             ticket and its controls the mean and standard deviation of the accuracy; "resnet20": the accuracy at 90 %
+             by seed. Accuracies are shares, 0 to 1, on all 10,000 test images.
     Taught in: lesson 07.
 
     >>> sorted(measured_curves()["tickets"]["curves"])
