@@ -603,6 +603,7 @@ print(f"zeros in the same places: {zeros_alike}; survivors of fc1 that start els
 # %% tags=["demo"]
 from torch.nn.utils import prune
 
+
 def layers_of(model):
     """What torch.nn.utils.prune wants: each layer, and the name of its weight."""
     return [(model.get_submodule(name.removesuffix(".weight")), "weight") for name in names]
