@@ -361,7 +361,7 @@ print(f"largest difference from the target at {len(wrong)} looks: {max(wrong)} w
 # %% tags=["demo", "nbval-ignore-output"]
 plot.lines(log["step"], {"accuracy on 1,000 test images": log["accuracy"], "sparsity": [z / n_weights for z in log["zeros"]]},
            percent=True, markers=False, xlabel="training step", ylabel="share",
-           title="Accuracy dips while the network is pruned, and comes back once that stops");
+           title="Accuracy dips while the network is pruned, and comes back once that stops")
 print(f"dense {after_cut[0]:.1%}; cut to 90 % at once, untrained {after_cut[4]:.1%}; pruned in 13 steps {log['accuracy'][-1]:.1%}")
 
 # %% [markdown]
