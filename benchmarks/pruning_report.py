@@ -99,10 +99,10 @@ def tickets_part(rows: Rows) -> tuple[str, dict[str, Any]]:
     body = []
     for r in rounds:
         cells = [cell(by_seed(rows, f"ticket/{kind}/{r}")) for kind in KINDS]
-        late = cell(by_seed(rows, f"late/winning/{r}"))
         steps = [by_seed(rows, f"ticket/{kind}/{r}", "best_step") for kind in ("winning", "reinit")]
         best = [f"{statistics.fmean(s.values()):.0f}" if s else "–" for s in steps]
-        body.append([f"{kept[r]:.1%}", *cells, late, *best])
+        late = [cell(by_seed(rows, f"late/winning/{r}"))] if later else []
+        body.append([f"{kept[r]:.1%}", *cells, *best, *late])
     both = [r for r in rounds if by_seed(rows, f"ticket/reinit/{r}")]
     curves: dict[str, Any] = {}
     for kind, name in KINDS.items():

@@ -575,7 +575,7 @@ plot.lines(lottery["rounds"], {name: curve["mean"] for name, curve in lottery["c
            title="New weights in the same places lose about two points; the winning ticket loses none");
 
 # %% [markdown]
-# At each of these sizes the ticket beats the same sparse network on new weights, by 1.6 to 2.3 points, several times the spread between seeds.
+# At each of these sizes the ticket beats the same sparse network on new weights, by 1.8 to 2.4 points, several times the spread between seeds.
 # Sparse tickets are even *better* than the dense network here, whose 1,000 steps are few. In the paper the ticket with 21.1 % of the weights is
 # half a point better than re-initialised and learns 2.5 times faster; with 13.5 % it is 0.3 points above the dense network, with
 # 3.6 % back at it. The same order, then; the sizes differ with the data and with a training that is fifty times shorter.
@@ -673,8 +673,8 @@ print("hidden units after each step:", widths)
 # I would measure at equal budget; up to 98 % here the two were within the noise of 2,000 images. (b) The rule is fixed in advance: prune on
 # while the accuracy on held-out *training* images, measured after each recovery, stays within a point of the dense network's, and keep the last
 # network that does. Not on the test set, which could then no longer tell how good the result is; nor right after a cut, which says only how
-# much there is to recover. (c) With the same masks on new weights she loses 1.6 to 2.3 points at 21 to 2 % of the weights (section 6). The masks are the same and only the initial weights differ, so it is these that the loss belongs to;
-# the seeds differ by far less.
+# much there is to recover. (c) With the same masks on new weights she loses 1.8 to 2.4 points at 21 to 2 % of the weights (section 6). The masks are the same and only the initial weights differ, so it is these that the loss belongs to;
+# three seeds differ by far less.
 #
 # *Rubric:* (a) one point: pruning ends well before the training does, with the reason; a comparison at equal budget. (b) one point: a rule fixed in
 # advance on held-out training images, not on the test set; half if only "when accuracy drops". (c) two points: one for the size of the
@@ -690,7 +690,7 @@ print("hidden units after each step:", widths)
 # | What if targets are taken of the survivors? | 90 % becomes 99.9998 %: one weight of 266,200 is left |
 # | Question 6: 90 % within one point? | ResNet-20 loses 0.37 points on 10,000 images; the file is 6.8 times smaller |
 # | One-shot or gradual? | no difference that 2,000 images show up to 98 %, with 237 steps for each |
-# | Winning ticket against the same masks on new weights? | ahead by 1.6 to 2.3 points at 21 to 2 % of the weights, far beyond the spread of the seeds |
+# | Winning ticket against the same masks on new weights? | ahead by 1.8 to 2.4 points at 21 to 2 % of the weights, over three seeds |
 #
 # **References.** M. Zhu, S. Gupta 2017, *To prune, or not to prune*, arXiv:1710.01878 (the cubic schedule) · S. Han et al. 2015, *Learning both
 # Weights and Connections*, arXiv:1506.02626 (prune, retrain, repeat) · J. Frankle, M. Carbin 2019, *The Lottery Ticket Hypothesis*,
