@@ -89,13 +89,9 @@ def tickets_part(rows: Rows) -> tuple[str, dict[str, Any]]:
     """The table of tickets, and their curves at the sizes whose controls were trained."""
     rounds = sorted({int(key.split("/")[2]) for key in rows if key.startswith("ticket/winning/")})
     kept = {r: next(iter(by_seed(rows, f"ticket/winning/{r}", "kept").values())) for r in rounds}
-    head = [
-        "weights kept",
-        *KINDS.values(),
-        "rewound to step 100",
-        "best step: winning",
-        "best step: new weights",
-    ]
+    later = any(key.startswith("late/") for key in rows)
+    head = ["weights kept", *KINDS.values(), "best step: winning", "best step: new weights"]
+    head += ["rewound to step 100"] if later else []
     body = []
     for r in rounds:
         cells = [cell(by_seed(rows, f"ticket/{kind}/{r}")) for kind in KINDS]
