@@ -117,9 +117,8 @@ def take_in(
     folder.mkdir(parents=True)
     _write_others(folder, files.found, released.assets)
     for name, notebook in notebooks.items():
-        (folder / f"{name}.ipynb").write_text(
-            nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n"
-        )
+        text = nbformat.v4.writes(notebook)  # which was validated
+        (folder / f"{name}.ipynb").write_text(text + "\n", encoding="utf-8", newline="\n")
     intake = Intake(student, assignment, target, sources, tuple(findings), _digest(files.found), absent)
     (folder / RECORD).write_text(
         json.dumps(intake.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"

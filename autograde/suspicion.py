@@ -1,14 +1,16 @@
 """Signs in a student's text that she tried something other than to solve the exercise. They cost nothing: a person
-should look. What is tried is stopped elsewhere; this only says that it was tried."""
+should look. What is tried is stopped elsewhere; this only says that it was tried. What the course's own solution does
+too is no sign."""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Flag", "look_at"]
+__all__ = ["Flag", "look_at", "unusual"]
 
 MODULES = {
     "ctypes": "calls C code directly",
@@ -105,6 +107,12 @@ class Flag:
     def as_dict(self) -> dict[str, Any]:
         """The flag as JSON holds it."""
         return asdict(self)
+
+
+def unusual(flags: Iterable[Flag], sources: Iterable[str]) -> tuple[Flag, ...]:
+    """The flags without those that these texts, the course's own, would get."""
+    usual = {flag.message for source in sources for flag in look_at(source, 0, None)}
+    return tuple(flag for flag in flags if flag.code != "suspicious" or flag.message not in usual)
 
 
 def look_at(source: str, index: int, grade_id: str | None) -> list[Flag]:

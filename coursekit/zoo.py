@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from coursekit.data import Dataset, fashion_mnist
-from coursekit.models import LeNet5, LeNet300100, resize_, resnet20
+from coursekit.models import LeNet5, LeNet300100, mobilenet_v2, resize_, resnet20
 from coursekit.train import Recipe, evaluate, fit
 
 __all__ = ["available", "card", "load", "path", "publish", "train"]
@@ -44,7 +44,9 @@ class _Entry:
 _ENTRIES = {
     "lenet300": _Entry(LeNet300100, Recipe(epochs=40, augment=True, max_shift=0, bfloat16=True)),
     "lenet5": _Entry(LeNet5, Recipe(epochs=30, peak_lr=0.05, augment=True, bfloat16=True)),
+    "mobilenet": _Entry(mobilenet_v2, Recipe(epochs=20, peak_lr=0.2, augment=True, bfloat16=True)),
     "resnet20": _Entry(resnet20, Recipe(epochs=24, peak_lr=0.3, augment=True, bfloat16=True)),
+    "resnet20-half": _Entry(resnet20, None, narrow=True),
     "resnet20-sparse90": _Entry(resnet20, None),
 }
 
@@ -80,7 +82,7 @@ def card(name: str) -> dict[str, Any]:
 def load(name: str) -> nn.Module:
     """A trained network in eval mode; every call returns a new copy.
 
-    Args:   name: "lenet300", "lenet5" or "resnet20"; all take images (N, 1, 28, 28).
+    Args:   name: one of `available()`; all take images (N, 1, 28, 28).
     Raises: ValueError for a name the zoo does not have; FileNotFoundError if its file is gone.
     """
     weights = path(name)

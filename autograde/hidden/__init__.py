@@ -9,8 +9,10 @@ from autograde.hidden import (
     affine_quantization,
     iterative_pruning,
     post_training,
+    quantization_aware,
     reduced_precision,
     structured_pruning,
+    weight_pruning,
 )
 from coursekit.exercises.spec import Test
 
@@ -18,8 +20,10 @@ __all__ = ["HIDDEN"]
 
 HIDDEN: dict[str, tuple[Test, ...]] = {
     **affine_quantization.HIDDEN,
+    **quantization_aware.HIDDEN,
     **iterative_pruning.HIDDEN,
     **post_training.HIDDEN,
     **reduced_precision.HIDDEN,
     **structured_pruning.HIDDEN,
+    **weight_pruning.HIDDEN,
 }

@@ -8,8 +8,10 @@ from coursekit.exercises import (
     affine_quantization,
     iterative_pruning,
     post_training,
+    quantization_aware,
     reduced_precision,
     structured_pruning,
+    weight_pruning,
 )
 from coursekit.exercises.spec import CheckResult, Exercise, Mistake, Test, TestResult
 
@@ -17,9 +19,11 @@ __all__ = ["CheckResult", "Exercise", "Mistake", "Test", "TestResult", "exercise
 
 _LESSONS = (
     affine_quantization,
+    quantization_aware,
     iterative_pruning,
     post_training,
     reduced_precision,
+    weight_pruning,
     structured_pruning,
 )
 _ALL: dict[str, Exercise] = {each.name: each for lesson in _LESSONS for each in lesson.EXERCISES}

@@ -5,8 +5,10 @@ Every helper takes the claim the figure makes as its `title`, returns the Axes i
 into a figure of your own. This package imports nothing else of coursekit.
 """
 
+from coursekit.plot._floats import magnitudes
 from coursekit.plot._general import bars, images, lines
 from coursekit.plot._pareto import pareto, pareto_front
+from coursekit.plot._pruning import histograms
 from coursekit.plot._quantization import (
     channel_ranges,
     clip_curve,
@@ -23,8 +25,10 @@ __all__ = [
     "clip_curve",
     "error_by_bits",
     "histogram_with_levels",
+    "histograms",
     "images",
     "lines",
+    "magnitudes",
     "pareto",
     "pareto_front",
     "staircase",
