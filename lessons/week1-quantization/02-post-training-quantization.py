@@ -215,9 +215,11 @@ print(f"the same in the last batch rather than the first, moving average: {late:
 
 # %% [markdown]
 # - **Normal noise** costs nothing at 8 bits, because its spread happens to be that of our images. At 4 bits the luck ends: 66.0 % against 82.2 %.
-# - **Noise in 0…1** never shows the network what it will see; half of the answers are gone at any number of bits.
+# - **Noise in 0…1** never shows the network what it will see; about half of the answers are gone at any number of bits.
 # - **Ten images** do as well as 200 at 8 bits. (At 4 bits even better, with min-max: fewer images, fewer outliers.)
-# - **One raw image** leaves min-max 56.7 %. The squared error counts the outlier's own error, which is huge, and makes room for it: 72.0 %. KL asks how the bulk looks: 94.5 %.
+
+# %% [markdown]
+# **One raw image** leaves min-max 56.7 %. The squared error counts the outlier's own error, which is huge, and makes room for it: 72.0 %. KL asks how the bulk looks: 94.5 %.
 #
 # The moving average depends on the *order*: the first batch sets it and is forgotten slowly (83.0 %), a late one moves it by a tenth (95.0 %). Better than any
 # observer: look at your calibration set.
@@ -306,7 +308,8 @@ for per_channel in (False, True):
 #
 # Each product needs 16 bits, a sum of thousands of them fewer than 32. So products are **accumulated in int32**. The bias is stored in int32 as well, in the accumulator's own steps: in int8 its
 # error would be added to every output.
-#
+
+# %% [markdown]
 # The next layer wants int8 codes of scale $s_y$: $\;q_y = \mathrm{round}(M \cdot \mathrm{acc}) + z_y\;$ with one real number $M = s_w s_x / s_y$, known beforehand. The last float to get rid of.
 
 # %% tags=["demo"]
@@ -326,7 +329,8 @@ print("some of them:", ", ".join(f"{m:.2e}" for m in every[300:304].tolist()))
 # $2^{30} \dots 2^{31}-1$. Write $M = f \cdot 2^{e}$ with $0.5 \le f < 1$, which `math.frexp(M)` does; then
 #
 # $$m = \mathrm{round}(f \cdot 2^{31}), \qquad n = 31 - e$$
-#
+
+# %% [markdown]
 # ### Exercise 3 · `quantize_multiplier` (3 points, about 5 lines)
 #
 # **Given** a Python float `m` above 0, **return** `(multiplier, shift)`, two Python ints with $2^{30} \le$ `multiplier` $< 2^{31}$ and `multiplier / 2**shift` nearest to `m`.
@@ -443,7 +447,7 @@ mine = {name: use(name) for name in ("quantize_multiplier", "requantize")}
 
 # %% tags=["demo"]
 def run_in_integers(model, images):
-    """int8 codes of every step of a quantized network; no float after the first line."""
+    """int8 codes of every step of a quantized network; after the first line no float touches an activation."""
     codes = {"input": model.input.codes(images)}
     for step in model.steps:
         inputs, layer = [codes[name] for name in step.inputs], step.layer
@@ -568,6 +572,10 @@ plot.bars(by_kind, fmt="{:.2f}", references={"float32": 1.0}, ylabel="time, floa
           title="Dynamic int8 makes convolutions slower, not faster");
 
 # %% [markdown]
+# The fully connected network gains from either kind, at batch 1 less. The convolutions take several times as long as in float32: each layer must look up its range, and the
+# convolution that ONNX Runtime has for such codes is a slow one. "Lower precision is faster" is true of fast *kernels*, not of numbers.
+
+# %% [markdown]
 # ## 8 · Which layers need their bits?
 #
 # From 8 bits down, layers differ. To find out which are sensitive, quantize **one layer at a time** and see what the network loses. As a score take something finer than
@@ -647,7 +655,8 @@ ax.tick_params(axis="x", rotation=90)
 #
 # Suppose the file may take a given number of bytes. Give every layer 8 bits, and take bits away where they cost least. A move from 4 to 3 bits in a layer of $n$ weights saves
 # $n/8$ bytes; so the **price** of a move is the divergence it adds **per byte it saves**. That is a greedy search. It assumes that losses add up, which is not quite true.
-#
+
+# %% [markdown]
 # ### Exercise 7 · `greedy_bits` (3 points, about 9 lines)
 #
 # **Given** `losses` and `sizes`, dicts from layer to a list with one entry for each of the options `bits` (finest first), and a `budget` in bytes, **return** a dict from layer to bits.
@@ -709,7 +718,7 @@ plot.pareto([{"name": name, "size_bytes": size, "accuracy": a} for name, (size, 
 
 # %% [markdown]
 # At the bytes of 3 bits everywhere (90.5 %), the greedy choice has 91.9 % and the exact one 93.0 %. Greedy stopped more than 4 kB short of the budget, because its last move was a
-# large layer; the exact search fills it. 4 bits everywhere lose nothing here, so mixing pays only below. And neither search knows how the errors of several layers
+# large layer; the exact search fills it. 4 bits everywhere lose nothing against 8 here, so mixing pays only below. And neither search knows how the errors of several layers
 # add up: so the file is loaded again, and the network has the last word.
 
 # %% [markdown]
