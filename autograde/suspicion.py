@@ -90,6 +90,13 @@ SELF_COMPARING = {
     "__float__",
     "__int__",
     "__getattribute__",
+    # what a network is asked by
+    "state_dict",
+    "_save_to_state_dict",
+    "named_parameters",
+    "named_modules",
+    "modules",
+    "__deepcopy__",
 }
 HARMLESS = {("modules", "Call"), ("stack", "torch")}
 LONGEST = 200_000
@@ -135,6 +142,13 @@ def _plain(source: str) -> str:
     return "\n".join("pass" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
 
 
+def _root(node: ast.expr) -> str:
+    """The first name of a chain of attributes."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
 def _signs(node: ast.AST) -> list[tuple[str, str]]:
     if isinstance(node, ast.Import | ast.ImportFrom):
         modules = (
@@ -164,8 +178,13 @@ def _signs(node: ast.AST) -> list[tuple[str, str]]:
         ):
             wanted = {"stack": "inspect", "register": "atexit", "modules": "sys"}.get(node.attr, "os")
             return [(f"{owner}.{node.attr}", NAMES[node.attr])] if owner == wanted else []
-        monkey = isinstance(node.ctx, ast.Store) and owner in (
+        monkey = isinstance(node.ctx, ast.Store) and _root(node) in (
             "torch",
+            "nn",
+            "F",
+            "coursekit",
+            "fixtures",
+            "networks",
             "np",
             "numpy",
             "math",
@@ -174,7 +193,7 @@ def _signs(node: ast.AST) -> list[tuple[str, str]]:
             "cq",
             "time",
         )
-        signs = [(f"{owner}.{node.attr}", "changes other code")] if monkey else []
+        signs = [(f"{_root(node)}.{node.attr}", "changes other code")] if monkey else []
         return signs + (
             [(node.attr, NAMES[node.attr])] if node.attr in NAMES and node.attr != "set_num_threads" else []
         )

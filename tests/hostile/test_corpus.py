@@ -14,7 +14,6 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from autograde import sandbox
 from autograde.collect import SUSPICIOUS
 from autograde.grading import course_config
 from autograde.pod import close_pods
@@ -30,14 +29,6 @@ from tests.hostile.classroom import (
 from tests.hostile.corpus import ATTACKS, CANARY
 
 each_attack = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
-
-
-@pytest.fixture(scope="module")
-def walls():
-    found = sandbox.available()
-    if not found.ok:
-        pytest.skip(str(found))
-    return found.mode
 
 
 @pytest.fixture(scope="module")
