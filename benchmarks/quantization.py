@@ -201,7 +201,7 @@ def main() -> None:
     )
     parts = ("exact", "calibration", "size", "latency", "dynamic")
     parser.add_argument("parts", nargs="+", choices=parts)
-    parser.add_argument("--nets", nargs="+", default=["lenet300", "lenet5", "resnet20"])
+    parser.add_argument("--nets", nargs="+", default=["lenet300", "lenet5", "resnet20", "mobilenet"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=10_000, help="stop after so many")
     parser.add_argument("--again", action="store_true", help="measure what the cache has, too")

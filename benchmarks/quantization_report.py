@@ -94,7 +94,7 @@ def exactness(runs: Runs) -> str:
             return max(each[view]["largest"] for each in seeds)
 
         rows.append([
-            f"{name}, {len(seeds)} draws, {seeds[0]['images']:,} images each",
+            f"{name}, {len(seeds)} {'draws' if len(seeds) > 1 else 'draw'}, {seeds[0]['images']:,} images each",
             f"{added('fake_all_layers', 'unequal')} of {added('fake_all_layers', 'total'):,}",
             f"{added('usual_fake_logits', 'unequal'):,} ({worst('usual_fake_logits')})",
             f"{added('ort_layer_alone_all_layers', 'unequal'):,} of {added('ort_layer_alone_all_layers', 'total'):,}"

@@ -33,6 +33,8 @@ def attach_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
     Works with every torch optimizer, made before or after; survives `deepcopy`, moves between devices and
     `load_state_dict` (the masks are buffers of the layers). Attaching again replaces the masks of that name.
+    A copy takes hold at the layer's first forward call; where another module computes with the weight and never calls
+    the layer (`nn.MultiheadAttention` and its `out_proj`), attach again after copying.
 
     Args:    model: changed in place. masks: name to bool tensor, True = kept, for any of `prunable(model)`.
     Raises:  ValueError for an unknown name or a wrong shape, TypeError for a mask that is not bool; the model is
