@@ -113,7 +113,7 @@ def exact(name: str, seed: int, test: Dataset) -> dict[str, Any]:
             logits["integer"].append(codes[quantized.steps[-1].name].float())
             logits["ort"].append(theirs[quantized.steps[-1].name].float())
     last = quantized.steps[-1].name
-    result: dict[str, Any] = {
+    result: dict[str, Any] = {"images": len(test)} | {
         f"{key}_accuracy": accuracy(torch.cat(v), test.labels) for key, v in logits.items()
     }
     for view in views:
@@ -201,7 +201,7 @@ def main() -> None:
     )
     parts = ("exact", "calibration", "size", "latency", "dynamic")
     parser.add_argument("parts", nargs="+", choices=parts)
-    parser.add_argument("--nets", nargs="+", default=["lenet300", "lenet5", "resnet20"])
+    parser.add_argument("--nets", nargs="+", default=["lenet300", "lenet5", "resnet20", "mobilenet"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=10_000, help="stop after so many")
     parser.add_argument("--again", action="store_true", help="measure what the cache has, too")
