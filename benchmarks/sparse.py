@@ -258,7 +258,7 @@ def draw(results: dict[str, Any]) -> None:
     }
     ax = plot.lines(
         [f * 100 for f in levels], curves, references={"dense": 1.0}, logy=True, xlabel="sparsity (%)",
-        ylabel="time / dense", title="A sparse product pays from about 80 % zeros with 64 inputs, 95 % with one",
+        ylabel="time / dense", title="Sparse pays from about 80 % zeros with 64 inputs, 95 % with one",
     )  # fmt: skip
     ax.figure.savefig(RESULTS / "sparse.png", dpi=110)
     plt.close(ax.figure)
