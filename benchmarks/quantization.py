@@ -113,7 +113,7 @@ def exact(name: str, seed: int, test: Dataset) -> dict[str, Any]:
             logits["integer"].append(codes[quantized.steps[-1].name].float())
             logits["ort"].append(theirs[quantized.steps[-1].name].float())
     last = quantized.steps[-1].name
-    result: dict[str, Any] = {
+    result: dict[str, Any] = {"images": len(test)} | {
         f"{key}_accuracy": accuracy(torch.cat(v), test.labels) for key, v in logits.items()
     }
     for view in views:

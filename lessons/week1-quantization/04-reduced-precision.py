@@ -279,7 +279,7 @@ plot.bars({name: t.ratio for name, t in times.items()}, ylabel="time, FP32 = 1 (
           references={"FP32": 1.0}, title="What 16 bits cost or gain on this CPU, in eager PyTorch");
 
 # %% [markdown]
-# On the processor where this was written, FP16 was some 20 times **slower**, and BF16 took about 0.6 of the time. It has instructions that multiply
+# On the processor where this was written, FP16 was some 20 times **slower**, and BF16 took about two thirds of the time. It has instructions that multiply
 # BF16 (`avx512_bf16`) and none for FP16, so PyTorch falls back on slow loops. On a GPU with tensor cores both are fast. A format is as fast as
 # the machine's instructions *and* the library's kernels for it. What has yours?
 
