@@ -160,7 +160,8 @@ def ladder(repeats: int) -> None:
             models[str(percent)] = prune_channels(network, torch.zeros(1, *SHAPE), config)
         for batch in (1, 64):
             for engine, runnable in (("eager", models), ("ONNX Runtime", _sessions(models, batch))):
-                times = measure.latency(runnable, torch.randn(batch, *SHAPE), repeats=repeats)
+                rounds = repeats * (10 if batch == 1 else 1)
+                times = measure.latency(runnable, torch.randn(batch, *SHAPE), repeats=rounds)
                 for name, model in models.items():
                     share = measure.macs(model, SHAPE) / measure.macs(network, SHAPE)
                     rows.append(
@@ -207,7 +208,8 @@ def final_latency(rows: list[dict[str, Any]], repeats: int) -> list[dict[str, An
     result = []
     for batch in (1, 64):
         for engine, runnable in (("eager", models), ("ONNX Runtime", _sessions(models, batch))):
-            times = measure.latency(runnable, torch.randn(batch, *SHAPE), repeats=repeats)
+            rounds = repeats * (10 if batch == 1 else 1)  # a short call is hit harder by what else runs
+            times = measure.latency(runnable, torch.randn(batch, *SHAPE), repeats=rounds)
             result += [{"engine": engine, "batch": batch, "model": n, **asdict(t)} for n, t in times.items()]
     return result
 
@@ -221,12 +223,13 @@ def report(repeats: int, epochs: int) -> None:
     """Writes benchmarks/results/channels.{json,md} and two plots."""
     found = sorted(CACHE.glob(f"*-{epochs}-epochs-[0-9].json"))
     rows = [json.loads(path.read_text(encoding="utf-8")) for path in found]
-    steps = json.loads((CACHE / "ladder.json").read_text(encoding="utf-8"))
+    ladder_file = CACHE / "ladder.json"
+    steps = json.loads(ladder_file.read_text(encoding="utf-8")) if ladder_file.is_file() else []
     times = final_latency(rows, repeats)
     everything = {"machine": _machine(), "runs": rows, "ladder": steps, "latency": times}
     (RESULTS / "channels.json").write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
     lines = ["# Channel pruning", "", f"{_machine()}, one thread.", "", *_accuracy_table(rows), ""]
-    lines += [*_latency_table(rows, times), "", *_ladder_table(steps), ""]
+    lines += [*_latency_table(rows, times), "", *(_ladder_table(steps) if steps else []), ""]
     (RESULTS / "channels.md").write_text("\n".join(lines), encoding="utf-8")
     _plots(rows, steps)
 
@@ -242,7 +245,7 @@ def _machine() -> str:
 
 def _accuracy_table(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
-        f"ResNet-20 on Fashion-MNIST at half its MACs; {len({r['seed'] for r in rows})} seeds, mean ± sd over all "
+        f"ResNet-20 on Fashion-MNIST at half its MACs; seeds {sorted({r['seed'] for r in rows})}, mean ± sd over all "
         f"10,000 test images; {rows[0]['recipe']['epochs'] if rows else 0} epochs of fine-tuning, the same for both.",
         "",
         "| | MACs kept (%) | parameters | after surgery (%) | fine-tuned (%) | change (points) |",
@@ -263,7 +266,8 @@ def _accuracy_table(rows: list[dict[str, Any]]) -> list[str]:
 
 def _latency_table(rows: list[dict[str, Any]], times: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "Time of these networks as a ratio to the dense one's, in one run:",
+        "Time of the seed-0 networks as a ratio to the dense one's, in one run; "
+        f"load average of the machine meanwhile {os.getloadavg()[0]:.1f} (above its cores, times are rough):",
         "",
         f"| engine | batch | dense (ms, median) | {' | '.join(METHODS)} |",
         "| --- | --- | --- | --- | --- |",
@@ -298,6 +302,13 @@ def _save(axes: Any, name: str) -> None:
 
 
 def _plots(rows: list[dict[str, Any]], steps: list[dict[str, Any]]) -> None:
+    if steps:
+        _plot_ladder(steps)
+    if rows:
+        _plot_finetuning(rows)
+
+
+def _plot_ladder(steps: list[dict[str, Any]]) -> None:
     here = [s for s in steps if s["layout"] == "uniform" and s["removed"] != "dense"]
     removed = [int(s["removed"]) for s in here if (s["engine"], s["batch"]) == ("eager", 1)]
     curves = {
@@ -311,26 +322,28 @@ def _plots(rows: list[dict[str, Any]], steps: list[dict[str, Any]]) -> None:
         title="Time does not follow the MACs", xticks=removed,
     )  # fmt: skip
     _save(axes, "channels-ladder.png")
-    if rows:
-        epochs = range(1, len(rows[0]["loss_by_epoch"]) + 1)
-        means = {
-            method: [
-                statistics.mean(r["accuracy_by_epoch_2000"][e] for r in rows if r["method"] == method)
-                for e in range(len(epochs))
-            ]
-            for method in METHODS
-            if any(r["method"] == method for r in rows)
-        }
-        axes = plot.lines(
-            list(epochs),
-            means,
-            percent=True,
-            xlabel="epochs of fine-tuning",
-            ylabel="accuracy on 2,000 test images",
-            title="Half the MACs: fine-tuning brings the accuracy back",
-            references={"dense": evaluate(zoo.load("resnet20"), fashion_mnist("test").take(2000))},
-        )
-        _save(axes, "channels-finetuning.png")
+
+
+def _plot_finetuning(rows: list[dict[str, Any]]) -> None:
+    epochs = range(1, len(rows[0]["loss_by_epoch"]) + 1)
+    means = {
+        method: [
+            statistics.mean(r["accuracy_by_epoch_2000"][e] for r in rows if r["method"] == method)
+            for e in range(len(epochs))
+        ]
+        for method in METHODS
+        if any(r["method"] == method for r in rows)
+    }
+    axes = plot.lines(
+        list(epochs),
+        means,
+        percent=True,
+        xlabel="epochs of fine-tuning",
+        ylabel="accuracy on 2,000 test images",
+        title="Half the MACs: fine-tuning brings the accuracy back",
+        references={"dense": evaluate(zoo.load("resnet20"), fashion_mnist("test").take(2000))},
+    )
+    _save(axes, "channels-finetuning.png")
 
 
 def main() -> None:
