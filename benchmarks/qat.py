@@ -153,7 +153,7 @@ def mobilenet(seeds: list[int], bits: tuple[int, ...] = (8, 6, 5, 4)) -> None:
         once(f"mobilenet {b} bits equalized", lambda c=one: post_training(flat, c, test))
         once(f"mobilenet {b} bits corrected", lambda c=one: corrected(folded, c))
         once(f"mobilenet {b} bits equalized + corrected", lambda c=one: corrected(flat, c))
-    for b in (8, 4):
+    for b in (4, 8):
         for seed in seeds:
             for name, channels in (("per tensor", False), ("per channel", True)):
                 config = QATConfig(b, 8, edge_bits=None, per_channel=channels)
