@@ -55,6 +55,11 @@ RESNET = {
     "4 bits": QATConfig(4, 4),
     "2-bit weights": QATConfig(2, 4, learn_steps=True),
 }
+LABELS = {
+    "8 bits": "8-bit weights and activations",
+    "4 bits": "4-bit weights and activations",
+    "2-bit weights": "2-bit weights, 4-bit activations",
+}
 N_IMAGES = 20_000
 
 
@@ -118,12 +123,11 @@ def resnet(seeds: list[int]) -> None:
     for name in order:
         config = RESNET[name]
         once(f"resnet {name} post-training", lambda c=config: post_training(network, c, test))
-        if name != "8 bits":
-            learned = QATConfig(config.weight_bits, config.activation_bits, learn_steps=True)
-            once(
-                f"resnet {name} post-training clipped",
-                lambda c=learned: post_training(network, c, test, observer="mse"),
-            )
+        learned = QATConfig(config.weight_bits, config.activation_bits, learn_steps=True)
+        once(
+            f"resnet {name} post-training clipped",
+            lambda c=learned: post_training(network, c, test, observer="mse"),
+        )
     for seed in seeds:
         for name in order[:2]:
             keep = CACHE / f"resnet-{name.replace(' ', '-')}-{seed}.safetensors"
@@ -153,14 +157,17 @@ def mobilenet(seeds: list[int], bits: tuple[int, ...] = (8, 6, 5, 4)) -> None:
         once(f"mobilenet {b} bits equalized", lambda c=one: post_training(flat, c, test))
         once(f"mobilenet {b} bits corrected", lambda c=one: corrected(folded, c))
         once(f"mobilenet {b} bits equalized + corrected", lambda c=one: corrected(flat, c))
-    for b in (4, 8):
-        for seed in seeds:
-            for name, channels in (("per tensor", False), ("per channel", True)):
-                config = QATConfig(b, 8, edge_bits=None, per_channel=channels)
-                once(
-                    f"mobilenet {b} bits {name} trained {seed}",
-                    lambda c=config, s=seed: trained(network, c, recipe("4 bits", s), test),
-                )
+    ways = {
+        "per channel": (network, QATConfig(4, 8, edge_bits=None)),
+        "per tensor": (network, QATConfig(4, 8, edge_bits=None, per_channel=False, learn_steps=True)),
+        "equalized": (flat, QATConfig(4, 8, edge_bits=None, per_channel=False)),
+    }
+    for seed in seeds:
+        for name, (start, config) in ways.items():
+            once(
+                f"mobilenet 4 bits {name} trained {seed}",
+                lambda n=start, c=config, s=seed: trained(n, c, recipe("4 bits", s), test),
+            )
 
 
 @torch.no_grad()
@@ -186,6 +193,19 @@ def norm_after(network: nn.Module) -> dict[str, str]:
             if n.op == "call_module" and isinstance(network.get_submodule(str(n.target)), nn.BatchNorm2d)}  # fmt: skip
 
 
+def summary(name: str) -> dict[str, Any]:
+    """What the lesson shows of one number of bits: two ways without training, and mean and deviation with."""
+    key = f"resnet-{name.replace(' ', '-')}"
+    largest, best = (
+        read(f"{key}-{way}")[0]["accuracy"] for way in ("post-training", "post-training-clipped")
+    )
+    values = [run["accuracy"] for run in read(f"{key}-trained-?")]
+    trained = (
+        [round(statistics.mean(values), 4), round(statistics.stdev(values), 4)] if len(values) > 1 else None
+    )
+    return {"largest": round(largest, 4), "best": round(best, 4), "trained": trained, "seeds": len(values)}
+
+
 def publish() -> None:
     """The 4-bit ResNet of seed 0 into the zoo: a ResNet-20 with weights on their 4-bit grids, ranges on its card."""
     config, key = RESNET["4 bits"], "resnet-4-bits-trained-0"
@@ -203,6 +223,10 @@ def publish() -> None:
         "recipe": asdict(recipe("4 bits", 0)),
         "config": asdict(config),
         "accuracy_quantized": round(accuracy, 4),
+        "benchmark": {
+            "float32": zoo.card("resnet20")["test_accuracy"],
+            "runs": {label: summary(name) for name, label in LABELS.items()},
+        },
         "ranges": {name: [round(end, 6) for end in ends] for name, ends in measured["ranges"].items()},
     }
     card = zoo.publish("resnet20-w4a4", network, script="python benchmarks/qat.py publish", facts=facts)
@@ -231,8 +255,7 @@ def resnet_table() -> list[str]:
         "| --- | --- | --- | --- |",
     ]
     rows.append(f"| float32 | {100 * zoo.card('resnet20')['test_accuracy']:.2f} | | |")
-    for name, label in (("8 bits", "8-bit weights and activations"), ("4 bits", "4-bit weights and activations"),
-                        ("2-bit weights", "2-bit weights, 4-bit activations")):  # fmt: skip
+    for name, label in LABELS.items():
         key = name.replace(" ", "-")
         cells = [
             spread(f"resnet-{key}-{way}") for way in ("post-training", "post-training-clipped", "trained-?")
@@ -243,7 +266,8 @@ def resnet_table() -> list[str]:
 
 MOBILE = {"per tensor": "per-tensor", "per channel": "per-channel", "per tensor, equalized": "equalized",
           "per tensor, bias-corrected": "corrected", "per tensor, both": "equalized-and-corrected",
-          "per tensor, trained": "per-tensor-trained-?", "per channel, trained": "per-channel-trained-?"}  # fmt: skip
+          "per tensor, learned scales, trained": "per-tensor-trained-?",
+          "per tensor, equalized, trained": "equalized-trained-?", "per channel, trained": "per-channel-trained-?"}  # fmt: skip
 
 
 def mobile_key(bits: int, way: str) -> str:

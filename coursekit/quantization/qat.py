@@ -117,6 +117,7 @@ def _replace_layer(
             norm = candidate
             following[0].replace_all_uses_with(node)
             graph_module.graph.erase_node(following[0])
+            graph_module.delete_submodule(str(following[0].target))  # else its state would appear twice
     layer = QATLayer(
         modules[node.target], norm, n_bits, per_channel=config.per_channel, learned=config.learn_steps
     )

@@ -68,6 +68,12 @@ def test_resnet_quantizes_each_layer_with_its_norm_and_each_tensor_once():
     )
 
 
+def test_no_tensor_has_two_names():
+    state = prepare_qat(resnet20()).state_dict()
+    assert len({value.data_ptr() for value in state.values()}) == len(state)
+    assert not any("bn1." in name for name in state)
+
+
 def test_mobilenet_and_a_functional_relu_are_understood():
     names = {n for n, m in prepare_qat(mobilenet_v2()).named_modules() if isinstance(m, ActivationQuantizer)}
     assert {"quantizers.x", "quantizers.add", "quantizers.blocks_0_project_0", "quantizers.mean"} <= names
