@@ -18,7 +18,11 @@ from autograde.evidence import Evidence, read_evidence
 from autograde.layout import CourseError
 from autograde.marks import ABSENT, STOPPED, Attention, ClassMarks, Column, Mark, StudentMarks, number
 
-__all__ = ["collect"]
+__all__ = ["SUSPICIOUS", "collect"]
+
+SUSPICIOUS = "suspicious"
+ENDS = ("timeout", "flood", "died")  # flags of cells that did not end by themselves
+MOST_FLAGS = 4
 
 
 def collect(root: Path, assignment: str, config: Config) -> ClassMarks:
@@ -72,6 +76,15 @@ class _Places:
         except ValueError:
             text = path.as_posix()
         return f"{text}/" if path.is_dir() else text
+
+    def flags(self, student: str, notebook: str) -> list[dict[str, Any]]:
+        """What the harness noticed while it ran a notebook."""
+        folder = self.root / "classroom" / "receipts" / student / self.assignment
+        try:
+            found = json.loads((folder / f"{notebook}.json").read_text(encoding="utf-8"))["flags"]
+            return [flag for flag in found if isinstance(flag, dict)]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
 
     def wants(self, notebook: str) -> bool:
         """Whether the configuration names a notebook."""
@@ -148,6 +161,9 @@ def _student(submission: Any, columns: tuple[Column, ...], places: _Places) -> S
             marks[column.key] = mark
             attention += _from_mark(name, column, mark, here)
         attention += _from_cells(name, evidence, here)
+        attention += _from_flags(
+            name, places.flags(name, notebook.name), evidence, places.relative(autograded)
+        )
     ordered = {column.key: marks[column.key] for column in columns if column.key in marks}
     penalty = float(sum(each.late_submission_penalty or 0 for each in notebooks))
     return StudentMarks(name, ordered, penalty, tuple(attention), feedback)
@@ -166,6 +182,20 @@ def _mark(grade: Any, column: Column, evidence: Evidence, absent: bool) -> Mark:
     return Mark(
         float(grade.score), grade.auto_score, grade.manual_score, status, evidence.mistakes, evidence.failed
     )
+
+
+def _from_flags(
+    student: str, flags: list[dict[str, Any]], evidence: dict[str, Evidence], where: str
+) -> Iterator[Attention]:
+    """One line for what looks like an attempt to cheat or to break out; a cell's own end has its line already."""
+    told = {name for name, each in evidence.items() if each.stop is not None}
+    shown = [flag for flag in flags if flag.get("code") not in ENDS or flag.get("grade_id") not in told]
+    texts = list(dict.fromkeys(str(flag.get("message")) for flag in shown))
+    if texts:
+        about = ", ".join(dict.fromkeys(str(flag["grade_id"]) for flag in shown if flag.get("grade_id")))
+        more = f"; and {len(texts) - MOST_FLAGS} more" if len(texts) > MOST_FLAGS else ""
+        reason = f"{'; '.join(texts[:MOST_FLAGS])}{more}. It cost no points and gained none: look whether it was meant."
+        yield Attention(student, SUSPICIOUS, about, reason[:1].upper() + reason[1:], where, True)
 
 
 def _from_intake(student: str, findings: list[dict[str, Any]], places: _Places) -> Iterator[Attention]:

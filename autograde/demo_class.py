@@ -200,7 +200,7 @@ CLASS = (
         "14-kernel-dies",
         _but({"sqnr_db": EXIT}),
         lost={"sqnr_db": (2.0, "ends Python itself.")},
-        kinds=("kernel died",),
+        kinds=("kernel died", "suspicious"),
     ),
     Made("15-mostly-words", {"affine_qparams": OURS}, WORDS),
     Made(

@@ -33,6 +33,11 @@ __all__ = ["CellReceipt", "Receipt", "execute"]
 
 CellStatus = Literal["ok", "error", "timeout", "flood", "died", "not run", "demo"]
 KILLERS = ("timeout", "flood", "died")
+# Errors of hers that a person should know of: the flag's code and message.
+TOLD = {
+    "ReferenceWithheld": ("withheld", "calls the course's own function"),
+    "CodeReplaced": ("replaced", "replaces functions of torch or of the course"),
+}
 
 
 @dataclass(frozen=True)
@@ -258,12 +263,10 @@ class _Session:
             judged, self._kernel, source=source, limits=self.limits, wall_seconds=remaining
         )
         cell.outputs = verdict.outputs
-        if verdict.result is not None and any(
-            test.got == "ReferenceWithheld" for test in verdict.result.tests
-        ):
-            self.flags.append(
-                Flag("withheld", "calls the course's own function", index, judged.exercise.name)
-            )
+        got = {test.got for test in verdict.result.tests} if verdict.result is not None else set()
+        for error, (code, what) in TOLD.items():
+            if error in got:
+                self.flags.append(Flag(code, what, index, judged.exercise.name))
         self._number(cell)
         if not self._kernel.alive:
             self._drop()

@@ -13,6 +13,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -197,13 +198,14 @@ class PoolExecutor:
 class DaskExecutor:
     """Judges on the workers of a Dask cluster, each of which must have one thread.
 
-    Args:   scheduler: its address, such as tcp://10.0.0.5:8786.
+    Args:   scheduler: its address, such as tcp://10.0.0.5:8786. patience_seconds: how long there may be no worker.
     Raises: ExecutorError if `distributed` is missing, no scheduler answers there, or a worker has several threads.
     """
 
     name = "dask"
 
-    def __init__(self, scheduler: str) -> None:
+    def __init__(self, scheduler: str, patience_seconds: float = 120.0) -> None:
+        self.patience_seconds = patience_seconds
         try:
             from distributed import Client
         except ImportError as error:
@@ -221,32 +223,56 @@ class DaskExecutor:
             raise
 
     def _slots(self) -> int:
-        workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        workers = self._workers()
         several = [address for address, worker in workers.items() if worker["nthreads"] != 1]
         if several:
             told = "start each with `dask worker ADDRESS --nthreads 1`"
             raise ExecutorError(f"Dask workers with more than one thread, {', '.join(several)}: {told}")
         return max(1, len(workers))
 
-    def run(self, jobs: Iterable[bytes]) -> Iterator[tuple[int, bytes | Lost]]:
-        """See `Executor.run`."""
-        from distributed import as_completed
+    def _workers(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
+        return found
 
+    def run(self, jobs: Iterable[bytes]) -> Iterator[tuple[int, bytes | Lost]]:
+        """See `Executor.run`.
+
+        Raises: ExecutorError if there was no worker for longer than the patience.
+        """
         source = enumerate(jobs)
         numbers: dict[Any, int] = {}
-        running = as_completed(loop=self.client.loop)
         while True:
             while len(numbers) < 2 * self._slots() and (item := next(source, None)) is not None:
                 future = self.client.submit(run_job, item[1], pure=False, retries=ATTEMPTS - 1)
-                numbers[future.key] = item[0]
-                running.add(future)
+                numbers[future] = item[0]
             if not numbers:
                 return
-            future = next(running)
-            error = future.exception()
-            answer = future.result() if error is None else Lost(f"{type(error).__name__}: {error}")
-            yield numbers.pop(future.key), answer
-            future.release()
+            for future in self._finished(list(numbers)):
+                error = future.exception()
+                answer = future.result() if error is None else Lost(f"{type(error).__name__}: {error}")
+                yield numbers.pop(future), answer
+                future.release()
+
+    def _finished(self, futures: list[Any]) -> list[Any]:
+        """Those that are done, at least one; workers that went are waited for a while, since they may come back."""
+        from distributed import wait as wait_for
+
+        last_seen = time.monotonic()
+        while True:
+            try:
+                with self.client.as_current():
+                    done = wait_for(
+                        futures, timeout=min(2.0, self.patience_seconds), return_when="FIRST_COMPLETED"
+                    ).done
+                return list(done)
+            except TimeoutError:
+                if self._workers():
+                    last_seen = time.monotonic()
+                elif time.monotonic() - last_seen > self.patience_seconds:
+                    raise ExecutorError(
+                        f"no Dask worker has been there for {self.patience_seconds:g} s: start some with `dask worker "
+                        "ADDRESS --nthreads 1` and run the same command again; what was judged is kept"
+                    ) from None
 
     def close(self) -> None:
         """Leaves the cluster, which goes on."""

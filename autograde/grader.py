@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import nbformat
 from nbformat.notebooknode import NotebookNode
 
 from autograde.digests import code_digest, digest, environment_digest, folder_digest, json_digest
@@ -23,7 +22,8 @@ from autograde.limits import Limits
 from autograde.publish import Publication, assets_of
 from autograde.record import Entry, Recorder, RecordError
 from autograde.settings import Settings
-from autograde.steps import Released, run_steps
+from autograde.steps import Released, notebook_of, run_steps, text_of
+from autograde.suspicion import Flag, unusual
 
 __all__ = ["Graded", "Grader", "Outcome", "Stopped"]
 
@@ -84,6 +84,7 @@ class Grader:
     def __post_init__(self) -> None:
         where = self.converter.coursedir
         self.assignment: str = where.assignment_id
+        self._solutions: dict[str, list[str]] = {}
         self.limits: Limits = self.settings.limits_for(self.assignment, self.converter.limits)
         # What a judgement depends on besides the submission.
         self.basis = {
@@ -95,6 +96,16 @@ class Grader:
             "sandbox": self.converter.sandbox,
             "require_check": self.converter.require_check,
         }
+
+    def flags_of(self, name: str, judged: Judgement) -> tuple[Flag, ...]:
+        """What a person should look at in a judged notebook; what the course's own solution does too is nothing."""
+        if name not in self._solutions:
+            where = self.converter.coursedir
+            folder = Path(where.format_path(where.source_directory, ".", self.assignment))
+            paths = [folder / f"{name}.ipynb"] if (folder / f"{name}.ipynb").exists() else []
+            cells = [cell for path in paths for cell in notebook_of(path.read_text(encoding="utf-8")).cells]
+            self._solutions[name] = [cell.source for cell in cells if cell.cell_type == "code"]
+        return unusual(judged.receipt.flags if judged.receipt else (), self._solutions[name])
 
     def begin(self, student: str, submitted: Path) -> Graded:
         """Takes a submission in and says what is to be judged; nothing if it is done, or cannot be."""
@@ -168,7 +179,7 @@ class Grader:
             if kept_one is not None:
                 graded.judgements[name] = kept_one
                 continue
-            notebook = nbformat.read(graded.folder / f"{name}.ipynb", as_version=4)
+            notebook = notebook_of((graded.folder / f"{name}.ipynb").read_text(encoding="utf-8"))
             about = {"student": graded.student, "assignment": self.assignment, "notebook": name}
             clean = run_steps(self.sanitise, notebook, {"nbgrader": about, "released": self.cells})
             graded.jobs[name] = self._job(graded.student, key, clean, data)
@@ -183,7 +194,7 @@ class Grader:
         settings = self.converter
         return Job(
             key,
-            nbformat.writes(notebook),
+            text_of(notebook),
             assets,
             settings.sandbox,
             self.limits,
@@ -228,17 +239,12 @@ class Grader:
         return self._outcome(graded, "failed" if error else "graded", error)
 
     def _record(self, graded: Graded, _: str | None) -> None:
-        executed = {
-            name: nbformat.reads(judged.executed or "", as_version=4)
-            for name, judged in graded.judgements.items()
-        }
+        executed = {name: notebook_of(judged.executed or "") for name, judged in graded.judgements.items()}
         for name, notebook in executed.items():
             about = {"student": graded.student, "assignment": self.assignment, "notebook": name}
             executed[name] = run_steps(self.tidy, notebook, {"nbgrader": about, "released": self.cells})
         target = self._publication(graded.student)
-        target.prepare(
-            graded.assets, {name: nbformat.writes(notebook) for name, notebook in executed.items()}
-        )
+        target.prepare(graded.assets, {name: text_of(notebook) for name, notebook in executed.items()})
         self._write_receipts(graded)
         target.withdraw()
         timestamp = self.converter.coursedir.get_existing_timestamp(str(graded.folder))
@@ -302,6 +308,9 @@ class Grader:
                     "mode": judged.receipt.mode if judged.receipt else None,
                     "seconds": judged.receipt.seconds if judged.receipt else None,
                     "worker": judged.worker,
+                    "flags": [
+                        [flag.code, flag.grade_id, flag.message] for flag in self.flags_of(name, judged)
+                    ],
                 }
                 for name, judged in graded.judgements.items()
             },
@@ -311,9 +320,8 @@ class Grader:
         folder = self._path(self.converter.receipts_directory, graded.student)
         for name, judged in graded.judgements.items():
             assert judged.receipt is not None
-            text = json.dumps(
-                {**judged.receipt.as_dict(), "key": judged.key, "worker": judged.worker}, indent=1
-            )
+            receipt = replace(judged.receipt, flags=self.flags_of(name, judged))
+            text = json.dumps({**receipt.as_dict(), "key": judged.key, "worker": judged.worker}, indent=1)
             atomic_write(folder / f"{name}.json", text + "\n")
 
     def _outcome(self, graded: Graded, status: Status, error: str | None = None) -> Outcome:

@@ -117,9 +117,8 @@ def take_in(
     folder.mkdir(parents=True)
     _write_others(folder, files.found, released.assets)
     for name, notebook in notebooks.items():
-        (folder / f"{name}.ipynb").write_text(
-            nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n"
-        )
+        text = nbformat.v4.writes(notebook)  # which was validated
+        (folder / f"{name}.ipynb").write_text(text + "\n", encoding="utf-8", newline="\n")
     intake = Intake(student, assignment, target, sources, tuple(findings), _digest(files.found), absent)
     (folder / RECORD).write_text(
         json.dumps(intake.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -190,6 +189,25 @@ def _fits(path: str, name: str) -> bool:
     return normal_name(PurePosixPath(path).stem) == normal_name(name)
 
 
+MOSTLY = 0.5  # of a lesson's graded cells
+
+
+def _n_graded(release: NotebookNode) -> int:
+    names = (cell.metadata.get("nbgrader", {}).get("grade_id") for cell in release.cells)
+    return len(set(names) - {None})
+
+
+def _lesson(path: str, raw: RawNotebook, released: dict[str, NotebookNode]) -> str | None:
+    """The lesson that a file is: by its name, unless most of its cells are another lesson's; else by its cells."""
+    shared = {name: shared_cells(raw, release) for name, release in released.items()}
+    share = {name: shared[name] / max(1, _n_graded(release)) for name, release in released.items()}
+    named = next((name for name in released if _fits(path, name)), None)
+    if named is not None and (share[named] >= MOSTLY or max(share.values()) < MOSTLY):
+        return named
+    most = [name for name, cells in shared.items() if cells and cells == max(shared.values())]
+    return most[0] if len(most) == 1 else named
+
+
 def _best(
     name: str, release: NotebookNode, free: dict[str, RawNotebook], released: dict[str, NotebookNode]
 ) -> str | None:
@@ -199,16 +217,7 @@ def _best(
         answers = edited_answers(free[path], release)
         return (answers > 0, path == f"{name}.ipynb", _fits(path, name), answers, -path.count("/"))
 
-    def belongs(path: str) -> bool:
-        if _fits(path, name):
-            return True
-        others = [other for other in released if other != name]
-        if any(_fits(path, other) for other in others):
-            return False
-        here = shared_cells(free[path], release)
-        return here > 0 and all(here > shared_cells(free[path], released[other]) for other in others)
-
-    candidates = sorted(filter(belongs, free), key=rank)
+    candidates = sorted((path for path in free if _lesson(path, free[path], released) == name), key=rank)
     return candidates[-1] if candidates else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import platform
@@ -143,12 +144,17 @@ def _written(assets: Mapping[str, bytes]) -> Iterator[Path]:
         yield Path(name)
 
 
+@functools.lru_cache(maxsize=64)
+def _hints(kind: Any) -> Mapping[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 def _rebuilt(kind: Any, value: Any) -> Any:
     """A dataclass, and the dataclasses in it, from what `asdict` and JSON made of it."""
     arguments = typing.get_args(kind)
     origin = typing.get_origin(kind)
     if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-        types_by_name = typing.get_type_hints(kind)
+        types_by_name = _hints(typing.cast(Any, kind))
         return typing.cast(Any, kind)(**{
             name: _rebuilt(types_by_name[name], part) for name, part in value.items()
         })

@@ -16,10 +16,18 @@ from typing import Any
 import nbformat
 from nbformat.notebooknode import NotebookNode
 from nbgrader.api import Comment, Grade, Gradebook, MissingEntry, Notebook, SubmittedAssignment
-from nbgrader.preprocessors import AssignLatePenalties, OverwriteCells, OverwriteKernelspec, SaveAutoGrades
+from nbgrader.preprocessors import (
+    AssignLatePenalties,
+    CheckCellMetadata,
+    OverwriteCells,
+    OverwriteKernelspec,
+    SaveAutoGrades,
+)
 from nbgrader.preprocessors.base import NbGraderPreprocessor
 
-__all__ = ["MARKING", "Released", "Submitted", "make_steps", "run_steps"]
+from autograde.digests import canonical
+
+__all__ = ["MARKING", "Released", "Submitted", "make_steps", "notebook_of", "run_steps", "text_of"]
 
 
 @dataclass(frozen=True)
@@ -157,7 +165,26 @@ class _Penalties(AssignLatePenalties):
         return nb, resources
 
 
+class _Metadata(CheckCellMetadata):
+    """Checks each kind of metadata once: a class has the same in every submission, and a check takes milliseconds."""
+
+    def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
+        about = [
+            [cell.cell_type, cell.metadata["nbgrader"]] for cell in nb.cells if "nbgrader" in cell.metadata
+        ]
+        key = canonical(about)
+        if key not in _sound:
+            nb, resources = super().preprocess(nb, resources)
+            if len(_sound) < MOST_KINDS:
+                _sound.add(key)
+        return nb, resources
+
+
+_sound: set[bytes] = set()
+MOST_KINDS = 1000
+
 OURS: dict[type, type] = {
+    CheckCellMetadata: _Metadata,
     OverwriteKernelspec: _Kernelspec,
     OverwriteCells: _Cells,
     SaveAutoGrades: _Marks,
@@ -180,12 +207,27 @@ def make_steps(kinds: Sequence[type], parent: Any) -> list[Any]:
     return [OURS.get(kind, kind)(parent=parent) for kind in kinds]
 
 
-def run_steps(steps: Iterable[Any], notebook: NotebookNode, resources: dict[str, Any]) -> NotebookNode:
+def run_steps(steps: Sequence[Any], notebook: NotebookNode, resources: dict[str, Any]) -> NotebookNode:
     """The notebook after each of the steps that are enabled.
 
     Raises: what a step raises; nbformat.ValidationError if the result is no notebook.
     """
+    before = notebook
     for step in steps:
         notebook, resources = step(notebook, resources)
-    nbformat.validate(notebook)
+    if notebook is not before or not all(
+        isinstance(step, MARKING) for step in steps
+    ):  # marking only reads it
+        nbformat.validate(notebook)
     return notebook
+
+
+def text_of(notebook: NotebookNode) -> str:
+    """A notebook that was validated already as nbformat writes it, which would validate it again."""
+    text: str = nbformat.v4.writes(notebook)
+    return text
+
+
+def notebook_of(text: str) -> NotebookNode:
+    """A notebook that we wrote; it is validated after the next steps."""
+    return nbformat.v4.reads(text)

@@ -1,14 +1,16 @@
 """Signs in a student's text that she tried something other than to solve the exercise. They cost nothing: a person
-should look. What is tried is stopped elsewhere; this only says that it was tried."""
+should look. What is tried is stopped elsewhere; this only says that it was tried. What the course's own solution does
+too is no sign."""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Flag", "look_at"]
+__all__ = ["Flag", "look_at", "unusual"]
 
 MODULES = {
     "ctypes": "calls C code directly",
@@ -88,6 +90,13 @@ SELF_COMPARING = {
     "__float__",
     "__int__",
     "__getattribute__",
+    # what a network is asked by
+    "state_dict",
+    "_save_to_state_dict",
+    "named_parameters",
+    "named_modules",
+    "modules",
+    "__deepcopy__",
 }
 HARMLESS = {("modules", "Call"), ("stack", "torch")}
 LONGEST = 200_000
@@ -105,6 +114,12 @@ class Flag:
     def as_dict(self) -> dict[str, Any]:
         """The flag as JSON holds it."""
         return asdict(self)
+
+
+def unusual(flags: Iterable[Flag], sources: Iterable[str]) -> tuple[Flag, ...]:
+    """The flags without those that these texts, the course's own, would get."""
+    usual = {flag.message for source in sources for flag in look_at(source, 0, None)}
+    return tuple(flag for flag in flags if flag.code != "suspicious" or flag.message not in usual)
 
 
 def look_at(source: str, index: int, grade_id: str | None) -> list[Flag]:
@@ -125,6 +140,13 @@ def look_at(source: str, index: int, grade_id: str | None) -> list[Flag]:
 def _plain(source: str) -> str:
     """The text without IPython's own lines."""
     return "\n".join("pass" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
+
+
+def _root(node: ast.expr) -> str:
+    """The first name of a chain of attributes."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _signs(node: ast.AST) -> list[tuple[str, str]]:
@@ -156,8 +178,13 @@ def _signs(node: ast.AST) -> list[tuple[str, str]]:
         ):
             wanted = {"stack": "inspect", "register": "atexit", "modules": "sys"}.get(node.attr, "os")
             return [(f"{owner}.{node.attr}", NAMES[node.attr])] if owner == wanted else []
-        monkey = isinstance(node.ctx, ast.Store) and owner in (
+        monkey = isinstance(node.ctx, ast.Store) and _root(node) in (
             "torch",
+            "nn",
+            "F",
+            "coursekit",
+            "fixtures",
+            "networks",
             "np",
             "numpy",
             "math",
@@ -166,7 +193,7 @@ def _signs(node: ast.AST) -> list[tuple[str, str]]:
             "cq",
             "time",
         )
-        signs = [(f"{owner}.{node.attr}", "changes other code")] if monkey else []
+        signs = [(f"{_root(node)}.{node.attr}", "changes other code")] if monkey else []
         return signs + (
             [(node.attr, NAMES[node.attr])] if node.attr in NAMES and node.attr != "set_num_threads" else []
         )

@@ -34,6 +34,16 @@ PAPER = {
     "3.6 %": "accuracy back at dense",
 }
 
+FRONTIER = """## The frontier on LeNet-300-100 (dense {dense:.2%})
+
+Equal budgets: one epoch of 60,000 images, whether pruned before it or, along the cubic schedule, during its first
+half.
+
+{frontier}
+![frontier](pruning-frontier.png)
+
+"""
+
 
 def machine() -> str:
     """The processor's name, and how many cores are there."""
@@ -79,20 +89,16 @@ def tickets_part(rows: Rows) -> tuple[str, dict[str, Any]]:
     """The table of tickets, and their curves at the sizes whose controls were trained."""
     rounds = sorted({int(key.split("/")[2]) for key in rows if key.startswith("ticket/winning/")})
     kept = {r: next(iter(by_seed(rows, f"ticket/winning/{r}", "kept").values())) for r in rounds}
-    head = [
-        "weights kept",
-        *KINDS.values(),
-        "rewound to step 100",
-        "best step: winning",
-        "best step: new weights",
-    ]
+    later = any(key.startswith("late/") for key in rows)
+    head = ["weights kept", *KINDS.values(), "best step: winning", "best step: new weights"]
+    head += ["rewound to step 100"] if later else []
     body = []
     for r in rounds:
         cells = [cell(by_seed(rows, f"ticket/{kind}/{r}")) for kind in KINDS]
-        late = cell(by_seed(rows, f"late/winning/{r}"))
         steps = [by_seed(rows, f"ticket/{kind}/{r}", "best_step") for kind in ("winning", "reinit")]
         best = [f"{statistics.fmean(s.values()):.0f}" if s else "–" for s in steps]
-        body.append([f"{kept[r]:.1%}", *cells, late, *best])
+        late = [cell(by_seed(rows, f"late/winning/{r}"))] if later else []
+        body.append([f"{kept[r]:.1%}", *cells, *best, *late])
     both = [r for r in rounds if by_seed(rows, f"ticket/reinit/{r}")]
     curves: dict[str, Any] = {}
     for kind, name in KINDS.items():
@@ -101,6 +107,7 @@ def tickets_part(rows: Rows) -> tuple[str, dict[str, Any]]:
     asset = {
         "recipe": "LeNet-300-100, Fashion-MNIST, 1,000 steps of Adam (1.2e-3, 60 images) and 20 % a round",
         "seeds": sorted(by_seed(rows, f"ticket/winning/{rounds[-1]}")),
+        "rounds": both,
         "kept": [round(kept[r], 4) for r in both],
         "curves": curves,
         "dense": {"mean": round(dense[0], 5), "sd": round(dense[1], 5)},
@@ -208,12 +215,17 @@ def report(rows: Rows, sparsities: tuple[float, ...]) -> None:
     """Writes pruning.md, the two plots, and the asset of lesson 07, from whatever was measured."""
     tickets, ticket_asset = tickets_part(rows)
     frontier, frontier_asset = frontier_part(rows, sparsities)
-    asset = {"script": SCRIPT, "machine": machine(), "frontier": frontier_asset, "tickets": ticket_asset,
+    asset = {"script": SCRIPT, "machine": machine(), "tickets": ticket_asset,
              "resnet20": by_seed(rows, "resnet/0.9")}  # fmt: skip
     ASSET.write_text(json.dumps(asset, indent=1) + "\n", encoding="utf-8")
     draw_tickets(ticket_asset)
-    draw_frontier(frontier_asset)
+    if frontier_asset["ways"]:
+        asset["frontier"] = frontier_asset
+        draw_frontier(frontier_asset)
     minutes = sum(row.get("cpu_seconds", 0.0) for row in rows.values()) / 60
+    middle = (
+        FRONTIER.format(dense=frontier_asset["dense"], frontier=frontier) if frontier_asset["ways"] else ""
+    )
     paper = "\n".join(f"- {share}: {what}" for share, what in PAPER.items())
     text = f"""# Pruning
 
@@ -224,15 +236,7 @@ The test set chose nothing.
 ## ResNet-20 (question 6: 90 % sparsity within one point)
 
 {resnet_part(rows, sparsities)}
-## The frontier on LeNet-300-100 (dense {frontier_asset["dense"]:.2%})
-
-Equal budgets: one epoch of 60,000 images, whether pruned before it or, along the cubic schedule, during its first
-half.
-
-{frontier}
-![frontier](pruning-frontier.png)
-
-## Lottery tickets
+{middle}## Lottery tickets
 
 {ticket_asset["recipe"]}. Best step: that of the smallest loss on
 5,000 held-out training images.

@@ -1,7 +1,8 @@
 """Static 8-bit quantization: are the integers right, what do they cost in accuracy, bytes and time.
 
     python benchmarks/quantization.py exact --nets resnet20 --seeds 0 1 2
-    python benchmarks/quantization.py calibration size latency dynamic report
+    python benchmarks/quantization.py calibration size latency dynamic
+    python benchmarks/quantization_report.py
 
 Parts, each cached in quantization.json, so that a run can be interrupted:
 
@@ -11,7 +12,6 @@ calibration  accuracy after calibration on 500 training images and on 500 images
 size         bytes on disk.
 latency      ONNX Runtime fp32 and int8, one thread, batch 1 and 64, interleaved in one run.
 dynamic      accuracy, bytes and time of dynamically quantized linear layers.
-report       the table and the plot of what is there.
 
 A seed is a draw of 500 calibration images from the 60,000 training images.
 """
@@ -21,8 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import statistics
 import sys
 import tempfile
 import time
@@ -45,7 +43,7 @@ from coursekit.train import evaluate  # noqa: E402
 
 RESULTS = Path(os.environ.get("BENCHMARK_RESULTS", ROOT / "benchmarks" / "results"))
 CACHE = RESULTS / "quantization.json"
-N_CALIBRATION, BATCH = 500, 100
+N_CALIBRATION, BATCH, CHUNK = 500, 100, 2500
 
 
 def cached() -> dict[str, Any]:
@@ -90,7 +88,7 @@ class Agreement:
 
 
 def exact(name: str, seed: int, test: Dataset) -> dict[str, Any]:
-    """Everything on the same 10,000 images, layer by layer."""
+    """Everything on the same images, layer by layer."""
     model = zoo.load(name)
     quantized = quantize_static(model, calibration_images(seed))
     grids = {"input": quantized.input} | {step.name: step.layer.output for step in quantized.steps}
@@ -100,7 +98,7 @@ def exact(name: str, seed: int, test: Dataset) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         export_qdq(quantized, f"{folder}/network.onnx", layer_codes=True)
         runtime, alone = OrtModel(f"{folder}/network.onnx"), _alone(quantized, test.images[:2], folder)
-        for index, batch in enumerate(test.images.split(BATCH)):
+        for batch in test.images.split(BATCH):
             codes = quantized.layer_codes(batch)
             fake, usual = (quantized.fake(r).layer_values(batch) for r in ("fixed_point", "float"))
             theirs = runtime.layer_codes(batch)
@@ -114,10 +112,8 @@ def exact(name: str, seed: int, test: Dataset) -> dict[str, Any]:
             logits["float"].append(model(batch))
             logits["integer"].append(codes[quantized.steps[-1].name].float())
             logits["ort"].append(theirs[quantized.steps[-1].name].float())
-            if index % 10 == 9:
-                print(time.strftime("%H:%M:%S"), name, seed, (index + 1) * BATCH, "images", flush=True)
     last = quantized.steps[-1].name
-    result: dict[str, Any] = {
+    result: dict[str, Any] = {"images": len(test)} | {
         f"{key}_accuracy": accuracy(torch.cat(v), test.labels) for key, v in logits.items()
     }
     for view in views:
@@ -174,10 +170,12 @@ def times(name: str, batch_size: int, images: Tensor) -> dict[str, Any]:
         quantized = quantize_static(model, calibration_images(0))
         export_float(model, f"{folder}/float.onnx")
         export_qdq(quantized, f"{folder}/int8.onnx")
-        models = {"ort_float": OrtModel(f"{folder}/float.onnx"), "ort_int8": OrtModel(f"{folder}/int8.onnx")}
-        rounds = 100 if batch_size == 1 else 40
-        measured = latency(models | {"pytorch_float": model, "ours_in_pytorch": quantized}, images[:batch_size],
-                           repeats=rounds)  # fmt: skip
+        pair = {"ort_float": OrtModel(f"{folder}/float.onnx"), "ort_int8": OrtModel(f"{folder}/int8.onnx")}
+        batch = images[:batch_size]
+        measured = latency(pair, batch, repeats=400 if batch_size == 1 else 100)
+        slow = {"pytorch_float": model, "ours_in_pytorch": quantized}
+        others = latency({"ort_float": pair["ort_float"]} | slow, batch, repeats=10)
+    measured |= {key: others[key] for key in slow}
     return {key: vars(value) for key, value in measured.items()}
 
 
@@ -197,37 +195,15 @@ def dynamic(name: str, test: Dataset) -> dict[str, Any]:
     return result
 
 
-def machine() -> str:
-    model = "processor unknown"
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [
-            line.split(":")[1].strip()
-            for line in info.read_text(encoding="utf-8").splitlines()
-            if "model name" in line
-        ]
-        model = f"{names[0]}, {len(names)} cores" if names else model
-    return f"{model}; one thread; Python {platform.python_version()}, PyTorch {torch.__version__}"
-
-
-def spread(values: list[float], scale: float = 100, digits: int = 2) -> str:
-    """Mean ± standard deviation of percentages."""
-    sd = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{scale * statistics.mean(values):.{digits}f} ± {scale * sd:.{digits}f}"
-
-
-def runs(part: str, name: str) -> list[dict[str, Any]]:
-    return [value for key, value in sorted(cached().get(part, {}).items()) if key.split("/")[0] == name]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parts = ("exact", "calibration", "size", "latency", "dynamic", "report")
+    parts = ("exact", "calibration", "size", "latency", "dynamic")
     parser.add_argument("parts", nargs="+", choices=parts)
-    parser.add_argument("--nets", nargs="+", default=["lenet300", "lenet5", "resnet20"])
+    parser.add_argument("--nets", nargs="+", default=["lenet300", "lenet5", "resnet20", "mobilenet"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=10_000, help="stop after so many")
     parser.add_argument("--again", action="store_true", help="measure what the cache has, too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -235,7 +211,13 @@ def main() -> None:
     jobs: dict[tuple[str, str], Any] = {}
     for name in arguments.nets:
         for seed in arguments.seeds:
-            jobs["exact", f"{name}/{seed}"] = lambda name=name, seed=seed: exact(name, seed, test)
+            for start in range(0, len(test), CHUNK):
+                part = Dataset(
+                    *(each[start : start + CHUNK] for each in (test.images, test.labels)), test.classes, ""
+                )
+                jobs["exact", f"{name}/{seed}/{start}"] = lambda name=name, seed=seed, part=part: exact(
+                    name, seed, part
+                )
             jobs["calibration", f"{name}/{seed}"] = lambda name=name, seed=seed: calibration(name, seed, test)
         jobs["size", name] = lambda name=name: size(name)
         jobs["dynamic", name] = lambda name=name: dynamic(name, test)
@@ -243,7 +225,9 @@ def main() -> None:
             key = f"{name}/{batch_size}"
             jobs["latency", key] = lambda name=name, n=batch_size: times(name, n, test.images)
     for (part, key), job in jobs.items():
-        if part in arguments.parts and (arguments.again or key not in cached().get(part, {})):
+        wanted = part in arguments.parts and (arguments.again or key not in cached().get(part, {}))
+        if wanted and arguments.jobs > 0:
+            arguments.jobs -= 1
             keep(part, key, job())
 
 

@@ -46,6 +46,7 @@ _ENTRIES = {
     "lenet5": _Entry(LeNet5, Recipe(epochs=30, peak_lr=0.05, augment=True, bfloat16=True)),
     "mobilenet": _Entry(mobilenet_v2, Recipe(epochs=20, peak_lr=0.2, augment=True, bfloat16=True)),
     "resnet20": _Entry(resnet20, Recipe(epochs=24, peak_lr=0.3, augment=True, bfloat16=True)),
+    "resnet20-half": _Entry(resnet20, None, narrow=True),
     "resnet20-sparse90": _Entry(resnet20, None),
     "resnet20-w4a4": _Entry(resnet20, None),
 }

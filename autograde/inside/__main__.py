@@ -31,6 +31,8 @@ N_DESCRIPTORS = 3  # a job's channel, stdout and stderr
 def main(control: int, kind: str, modules: str) -> None:
     """Serves jobs until the harness is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if kind == "cold":
+        jail.end_with_parent()
     harness = socket.socket(fileno=control)
     harness.set_inheritable(False)
     sys.argv = [""]

@@ -16,7 +16,15 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["drop_rights", "forbid_calls", "fork_apart", "limit", "mount_apart", "own_pid_namespace"]
+__all__ = [
+    "drop_rights",
+    "end_with_parent",
+    "forbid_calls",
+    "fork_apart",
+    "limit",
+    "mount_apart",
+    "own_pid_namespace",
+]
 
 NEWNS, NEWIPC, NEWPID, NEWNET, NEWUTS = 0x20000, 0x08000000, 0x20000000, 0x40000000, 0x04000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
@@ -104,6 +112,12 @@ def _loopback_up() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         request = struct.pack("16sH14s", b"lo", 1 | 64, b"")  # IFF_UP | IFF_RUNNING
         fcntl.ioctl(any_socket, 0x8914, request)  # SIOCSIFFLAGS
+
+
+def end_with_parent() -> None:
+    """Has the kernel kill this process when the one that started it is gone, however that ended."""
+    if platform.system() == "Linux":
+        _call("prctl", PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 
 def limit(limits: Mapping[str, int]) -> None:

@@ -11,6 +11,7 @@ import warnings
 from typing import Any
 
 from autograde.inside.codec import Unsendable, decode, encode
+from autograde.inside.seal import Seal
 from autograde.inside.shell import SENDER, Shell, Stream
 from autograde.inside.wire import Channel
 
@@ -28,6 +29,7 @@ class Job:
     def __init__(self, channel: Channel, shell: Shell, streams: tuple[Stream, Stream]) -> None:
         self.channel, self.shell, self.streams = channel, shell, streams
         self._handles: list[Any] = []
+        self._seal = Seal()
         self._busy = False
         SENDER.channel = channel
         for stream in streams:
@@ -84,6 +86,8 @@ class Job:
     def _call(self, message: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
         tree = message["arguments"]
         try:
+            if message.get("fixture") is not None:
+                self._seal.check()
             function = self._target(message)
             arguments, named = decode(tree, payload, opaque=self._handle, make=_fixture)
             if message["op"] == "get":

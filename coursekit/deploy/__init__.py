@@ -9,7 +9,9 @@ from coursekit.deploy.engines import (
     inductor_int8,
     onnx_runtime,
     openvino,
+    torchao_weight_only,
 )
+from coursekit.deploy.measured import measured_engines
 from coursekit.deploy.onnx_export import export_float, export_layer, export_qdq
 from coursekit.deploy.ort import OrtModel
 from coursekit.deploy.tensorrt import build_tensorrt_plan, tensorrt_engine
@@ -26,7 +28,9 @@ __all__ = [
     "export_qdq",
     "inductor",
     "inductor_int8",
+    "measured_engines",
     "onnx_runtime",
     "openvino",
     "tensorrt_engine",
+    "torchao_weight_only",
 ]

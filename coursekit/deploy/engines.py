@@ -34,6 +34,7 @@ __all__ = [
     "inductor_int8",
     "onnx_runtime",
     "openvino",
+    "torchao_weight_only",
 ]
 
 
@@ -152,6 +153,20 @@ def inductor_int8(model: nn.Module, calibration: Tensor, example: Tensor) -> Eng
             if len(images) == len(example):  # the graph was exported for this batch size
                 observed(images)
         return Engine("Inductor int8", _compiled(pt2e.convert_pt2e(observed), example))
+
+
+def torchao_weight_only(model: nn.Module) -> nn.Module:
+    """What torchao's `quantize_` with `Int8WeightOnlyConfig` makes of a copy of the model: int8 in linear layers only.
+
+    Every convolution stays the float32 it was, and nothing is said about it: look at the weights' types.
+
+    Raises:  EngineUnavailableError without torchao. Taught in lesson 04.
+    """
+    torchao = _imported("torchao.quantization", "torchao")
+    result = copy.deepcopy(model)
+    with _quiet():
+        torchao.quantize_(result, torchao.Int8WeightOnlyConfig())
+    return result
 
 
 def _imported(module: str, package: str) -> Any:

@@ -30,8 +30,9 @@ def export_qdq(
     """Writes a quantized network as ONNX with QuantizeLinear and DequantizeLinear around every operator.
 
     The file holds our int8 weights, int32 biases, scales and zero points. By itself it says: dequantize, compute in
-    float, quantize. A runtime that knows integer kernels (ONNX Runtime, OpenVINO, TensorRT) fuses each such group into
-    one of them. Its requantization is its own, with a float factor and halves to even: a code may differ by one step.
+    float, quantize. A runtime that knows integer kernels (ONNX Runtime, OpenVINO; TensorRT takes only zero points of 0)
+    fuses each such group into one of them. Its requantization is its own, with a float factor and halves to even: a
+    code may differ by one step.
     Activations are stored as uint8, codes and zero points 128 higher than ours, the same values: x86 processors
     multiply uint8 by int8, and ONNX Runtime leaves layers in float where it must change the type itself.
 

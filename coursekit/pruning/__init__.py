@@ -31,6 +31,7 @@ from coursekit.pruning.lottery import (
     train_ticket,
 )
 from coursekit.pruning.masks import global_masks, make_masks, sparsity_of, topk_mask
+from coursekit.pruning.measured import measured_curves
 from coursekit.pruning.nm import nm_mask, nm_masks
 from coursekit.pruning.pruner import MagnitudePruner
 from coursekit.pruning.schedules import (
@@ -99,6 +100,7 @@ __all__ = [
     "masked_adam",
     "masks_from_zeros",
     "masks_of",
+    "measured_curves",
     "nm_mask",
     "nm_masks",
     "nonzero_of_state",

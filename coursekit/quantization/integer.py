@@ -119,9 +119,11 @@ def requantize(
         raise ValueError(f"every shift must be in 1..62, got {shift.tolist()}")
     qmin, qmax = int_range(n_bits)
     half = torch.ones_like(shift) << (shift - 1)
-    rounded = (acc.long() * multiplier + half) >> shift  # an arithmetic shift rounds down, also below 0
+    # In place, on a copy: new tensors of this size would take longer than the arithmetic.
+    scaled = acc.to(torch.int64, copy=True).mul_(multiplier).add_(half)
+    rounded = scaled.bitwise_right_shift_(shift)  # an arithmetic shift rounds down, also below 0
     lowest, highest = max(qmin, qmin if low is None else low), min(qmax, qmax if high is None else high)
-    return (rounded + zero_point).clamp(lowest, highest).to(torch.int8)
+    return rounded.add_(zero_point).clamp_(lowest, highest).to(torch.int8)
 
 
 def quantize_bias(bias: Tensor, input_scale: float, weight_scale: float | Tensor) -> Tensor:
@@ -176,7 +178,9 @@ def conv2d_accumulator(
     Source:  Jacob et al. 2018, arXiv:1712.05877, section 2.3. Taught in lesson 02.
     """
     _check_codes(q_x, q_w)
-    centred = q_x.int() - zero_point  # the zero point becomes 0, so padding with zeros pads with it
+    centred = q_x.to(torch.int32, copy=True).sub_(
+        zero_point
+    )  # the zero point becomes 0, so padding with zeros pads with it
     bias = None if q_bias is None else q_bias.int()
     # PyTorch has an integer convolution, but not a dilated one: put the zeros into the kernel.
     return F.conv2d(centred, _dilated(q_w.int(), dilation), bias, stride, padding, 1, groups)

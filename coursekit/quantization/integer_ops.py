@@ -45,10 +45,12 @@ class QuantizedAdd(IntegerLayer):
 
     def forward(self, *codes: Tensor) -> Tensor:
         multipliers, shift = shared_multipliers(*(each.scale / self.output.scale for each in self.inputs))
-        terms = zip(codes, self.inputs, multipliers, strict=True)
-        total = torch.stack([(q.long() - grid.zero_point) * m for q, grid, m in terms]).sum(0)
+        a, b = (
+            q.to(torch.int64, copy=True).sub_(grid.zero_point).mul_(m)
+            for q, grid, m in zip(codes, self.inputs, multipliers, strict=True)
+        )
         low, high = self.output.bounds(self.activation)
-        return requantize(total, 1, shift, self.output.zero_point, self.output.n_bits, low=low, high=high)
+        return requantize(a + b, 1, shift, self.output.zero_point, self.output.n_bits, low=low, high=high)
 
     def fake(self, *values: Tensor) -> Tensor:
         codes = [grid.back(x) for grid, x in zip(self.inputs, values, strict=True)]

@@ -187,6 +187,35 @@ def test_a_missing_scheduler_is_a_sentence(address, message, monkeypatch):
         DaskExecutor(address)
 
 
+def test_a_cluster_without_workers_is_not_waited_for_for_ever(job):
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=0, dashboard_address=":0") as cluster:
+        executor = DaskExecutor(cluster.scheduler_address, patience_seconds=0.2)
+        with pytest.raises(ExecutorError, match="no Dask worker has been there"):
+            list(executor.run([job().to_bytes()]))
+        executor.close()
+
+
+def test_a_kernel_without_walls_ends_with_the_worker_that_was_killed(tmp_path):
+    program = """
+import sys, time
+from autograde.kernel import Kernel
+from autograde.limits import Limits
+from autograde.rundir import RunDirectory
+kernel = Kernel(RunDirectory(None), "none", Limits(), modules=())
+print(kernel.process.pid, flush=True)
+time.sleep(100)"""
+    worker = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    )
+    assert worker.stdout is not None
+    kernel = psutil.Process(int(worker.stdout.readline()))
+    worker.kill()
+    worker.communicate()
+    psutil.wait_procs([kernel], timeout=15)
+    assert not kernel.is_running() or kernel.status() == "zombie"
+
+
 def test_a_dask_worker_with_several_threads_is_refused():
     distributed = pytest.importorskip("distributed")
     with (

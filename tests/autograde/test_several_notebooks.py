@@ -222,3 +222,44 @@ def test_a_notebook_that_may_be_the_missing_one_makes_somebody_look(two, walls, 
     assert outcome.intake.absent == ()
     assert outcome.intake.needs_human
     assert auto(two, "ada", SECOND) == {"cube": 0}
+
+
+def graft(root: Path, into: str, cells_of: str, answers: dict[str, str]) -> nbformat.NotebookNode:
+    """A lesson's notebook with the cells of another one put behind its own."""
+    notebook = answered(blank(root, into), **answers)
+    taken = {cell.id for cell in notebook.cells}
+    other = answered(blank(root, cells_of), **answers)
+    notebook.cells += [cell for cell in other.cells if cell.id not in taken]
+    return notebook
+
+
+# What a folder holds besides nothing, and the points of both lessons: nobody gains by putting work where it does not
+# belong, and nobody loses what is where it does.
+ODD = {
+    "the second lesson's cells in the first": ({LESSON: "graft"}, 4, 0),
+    "the first lesson's cells in the second": ({SECOND: "graft"}, 0, 3),
+    "the first lesson under the second's name too": ({LESSON: LESSON, SECOND: LESSON}, 4, 0),
+    "both lessons under each other's names": ({LESSON: SECOND, SECOND: LESSON}, 4, 3),
+    "wide digits": ({"\uff10\uff10-mini": LESSON}, 4, 0),
+    "a name that runs backwards, left out and told to a person": (
+        {"00-mini\u202e": LESSON, SECOND: SECOND},
+        0,
+        3,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_work_in_the_wrong_place_gains_nothing_and_harms_nothing(two, walls, case):
+    files, first, second = ODD[case]
+    for name, lesson in files.items():
+        put(two, "ada", LESSON if lesson == "graft" else lesson, name, {})
+        if lesson == "graft":
+            other = SECOND if name == LESSON else LESSON
+            folder = two / "classroom" / "submitted" / "ada" / ASSIGNMENT
+            nbformat.write(graft(two, name, other, {}), folder / f"{name}.ipynb")
+    (outcome,) = grade_assignment(ASSIGNMENT, root=two)
+    assert outcome.status == "graded"
+    got = (sum(auto(two, "ada", LESSON).values()), sum(auto(two, "ada", SECOND).values()))
+    assert got == (first, second)
+    assert verify(two, ASSIGNMENT, course_config(two)).ok

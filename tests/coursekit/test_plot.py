@@ -35,6 +35,7 @@ def on_grid(x):
 
 
 # Each helper with arguments that suffice, but for its title.
+HALF_LIMITS: Any = {"smallest": 2.0**-24, "smallest_normal": 2.0**-14, "largest": 65504.0}
 HELPERS = {
     "lines": lambda **kw: plot.lines(BITS, {"a": BITS}, xlabel="bits", ylabel="error", **kw),
     "bars": lambda **kw: plot.bars({"a": 0.1, "b": 0.2}, ylabel="accuracy", **kw),
@@ -45,6 +46,7 @@ HELPERS = {
     "error_by_bits": lambda **kw: plot.error_by_bits(BITS, {"a": [4.0**-b for b in BITS]}, **kw),
     "clip_curve": lambda **kw: plot.clip_curve([1, 2, 3], [3.0, 1.0, 0.0], [0.5, 1.0, 2.0], **kw),
     "channel_ranges": lambda **kw: plot.channel_ranges(WEIGHT, **kw),
+    "magnitudes": lambda **kw: plot.magnitudes({"a": WEIGHT}, **HALF_LIMITS, **kw),
 }
 EVERY_HELPER = pytest.mark.parametrize("helper", HELPERS.values(), ids=HELPERS.keys())
 
@@ -438,3 +440,27 @@ def test_channel_ranges_of_a_convolution_and_of_a_vector_can_be_drawn():
         assert len(ax.containers[0]) == n
     with pytest.raises(ValueError, match="weight is empty"):
         plot.channel_ranges(torch.zeros(0, 3), title="t")
+
+
+def test_magnitudes_count_each_power_of_two_and_mark_the_format():
+    x = torch.tensor([0.0, 1.0, 1.5, -1.9, 2.0**-30, -1e5])
+    ax: Any = plot.magnitudes({"x": x}, title="t", format_name="FP16", **HALF_LIMITS)
+    (stairs,) = [patch for patch in ax.patches if hasattr(patch, "get_data")]
+    shares, edges, _ = stairs.get_data()
+    counted = {int(edge): round(5 * share) for edge, share in zip(edges[:-1], shares, strict=True) if share}
+    assert counted == {0: 3, -30: 1, 16: 1}
+    assert labels(ax) == ["0 in FP16", "subnormal", "inf", "x"]
+
+
+@pytest.mark.parametrize(
+    ("values", "limits", "message"),
+    [
+        ({}, HALF_LIMITS, "1 to 7 tensors, got 0"),
+        ({"x": torch.zeros(3)}, HALF_LIMITS, "all zero"),
+        ({"x": torch.tensor([torch.nan])}, HALF_LIMITS, "holds nan"),
+        ({"x": torch.ones(3)}, HALF_LIMITS | {"smallest": 1.0}, "must rise"),
+    ],
+)
+def test_magnitudes_refuses_what_it_cannot_draw(values, limits, message):
+    with pytest.raises(ValueError, match=message):
+        plot.magnitudes(values, title="t", **limits)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import warnings
 
 import pytest
 import torch
@@ -21,8 +20,10 @@ from coursekit.deploy import (
     export_qdq,
     inductor,
     inductor_int8,
+    measured_engines,
     onnx_runtime,
     openvino,
+    torchao_weight_only,
 )
 from coursekit.quantization import quantize_static
 from coursekit.train import evaluate
@@ -89,12 +90,7 @@ def test_inductor_agrees_in_float_and_in_int8(network, calibration, test_set):
 
 def test_torchaos_quantize_leaves_convolutions_alone():
     """Why `inductor_int8` goes by way of pt2e."""
-    from torchao.quantization import Int8WeightOnlyConfig, quantize_
-
-    lenet = zoo.load("lenet5")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        quantize_(lenet, Int8WeightOnlyConfig())
+    lenet = torchao_weight_only(zoo.load("lenet5"))
     assert type(lenet.conv1.weight) is torch.nn.Parameter
     assert type(lenet.fc1.weight.data) is not torch.Tensor
 
@@ -156,3 +152,13 @@ print(type(openvino.tools.ovc.telemetry).__module__, asked)
     )
     assert done.stdout.strip() == "openvino.tools.ovc.telemetry_stub []"
     assert not any(each.name == "intel" for each in tmp_path.iterdir())
+
+
+def test_the_shipped_measurement_names_its_machine_and_has_every_network():
+    measured = measured_engines()
+    assert "one thread" in measured["machine"]
+    assert set(measured["parts"]) == {
+        f"{net},{batch}" for net in ("lenet300", "lenet5", "resnet20") for batch in (1, 64)
+    }
+    for part in measured["parts"].values():
+        assert set(part["pairs"]) == {"Inductor", "ONNX Runtime", "OpenVINO"}

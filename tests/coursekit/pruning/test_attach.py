@@ -171,6 +171,27 @@ def test_an_infinite_gradient_stays_zero_where_the_mask_is():
     assert layer.weight.grad.tolist() == [[torch.inf, 0.0]]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_float_types_hold_too_and_kept_values_keep_every_bit(dtype):
+    layer = nn.Linear(3, 2, bias=False).to(dtype)
+    weight = torch.tensor([[1.5, -0.0, torch.nan], [torch.inf, -2.25, 1e-7]], dtype=dtype)
+    layer.weight.data = weight.clone()
+    mask = torch.tensor([[True, True, False], [False, True, True]])
+    attach_masks(layer, {"weight": mask})
+    assert torch.equal(layer.weight[mask], weight[mask])
+    assert torch.equal(layer.weight[mask].signbit(), weight[mask].signbit())
+    assert (layer.weight[~mask] == 0).all()
+
+
+def test_a_gradient_that_is_differentiated_again_is_masked():
+    layer = nn.Linear(2, 1, bias=False)
+    attach_masks(layer, {"weight": torch.tensor([[True, False]])})
+    loss = layer(torch.tensor([[2.0, 3.0]])).square().sum()
+    (gradient,) = torch.autograd.grad(loss, layer.weight, create_graph=True)
+    gradient.sum().backward()
+    assert layer.weight.grad.tolist() == [[8.0, 0.0]]  # d/dw of 2 (2w) 2
+
+
 def test_finalize_leaves_a_plain_network_with_the_same_outputs(images):
     model = zoo.load("lenet300")
     plain = zoo.load("lenet300")

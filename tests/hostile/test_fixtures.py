@@ -1,0 +1,110 @@
+"""Attacks on networks that stay in the student's process, and on the functions by which they are looked at."""
+
+from __future__ import annotations
+
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from autograde.execute import execute
+from autograde.judge import Judged
+from coursekit.render import CHECK_MIME
+from tests.autograde.test_judge_fixtures import EXERCISE
+from tests.autograde.tinycourse import graded
+
+UNCHANGED = "def doubled(network):\n    return network"  # worth 1 of 2 points, without any trick
+LIAR = """
+class Liar(torch.nn.Sequential):
+    calls = 0
+    def state_dict(self, *a, **k):
+        Liar.calls += 1
+        given = super().state_dict(*a, **k)
+        return {{name: {} * value for name, value in given.items()}}
+"""
+LYING = "def doubled(network):\n    return Liar(*network)"
+# Name: a cell above the answer, the answer, whether it is stopped (else it is only flagged).
+ATTACKS = {
+    "replaces_make": (
+        "import coursekit.fixtures as f\nf.make = lambda *a: 2 * torch.ones(2, 3)",
+        UNCHANGED,
+        True,
+    ),
+    "replaces_a_fixture": (
+        "from coursekit.fixtures import networks\nreal = networks.state\n"
+        "networks.state = lambda n: {k: 2 * v for k, v in real(n).items()}",
+        UNCHANGED,
+        True,
+    ),
+    "replaces_it_by_setattr": (
+        "from coursekit.fixtures import networks as n\nreal = n.state\n"
+        "setattr(n, 'state', lambda m: {k: 2 * v for k, v in real(m).items()})",
+        UNCHANGED,
+        True,
+    ),
+    "replaces_forward": ("torch.nn.Linear.forward = lambda self, x: torch.zeros(1, 2)", UNCHANGED, True),
+    "replaces_call": ("torch.nn.Module.__call__ = lambda self, x: torch.zeros(1, 2)", UNCHANGED, True),
+    "replaces_state_dict": (
+        "real = torch.nn.Module.state_dict\n"
+        "torch.nn.Module.state_dict = lambda s, *a, **k: {n: 2 * v for n, v in real(s, *a, **k).items()}",
+        UNCHANGED,
+        True,
+    ),
+    "replaces_clone": ("torch.Tensor.clone = lambda self: 2 * self", UNCHANGED, True),
+    "replaces_inside_a_call": (
+        "",
+        "def doubled(network):\n    torch.Tensor.clone = lambda self: 2 * self\n    return network",
+        True,
+    ),
+    "forges_a_handle": (
+        "import sys\njob = sys.modules['autograde.inside.job']\n"
+        "job.encode = lambda *a, **k: ({'o': {'h': 0, 'n': 'Sequential', 'c': True}}, b'')",
+        UNCHANGED,
+        True,
+    ),
+    "forges_a_handle_of_nothing": (
+        "import sys\njob = sys.modules['autograde.inside.job']\n"
+        "job.encode = lambda *a, **k: ({'o': {'h': 999, 'n': 'Sequential', 'c': True}}, b'')",
+        UNCHANGED,
+        True,
+    ),
+    "returns_a_liar": (LIAR.format("2"), LYING, False),
+    "lies_the_second_time": (LIAR.format("(2 if Liar.calls == 1 else 3)"), LYING, False),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_network_cannot_be_made_to_look_right_unnoticed(attack, walls):
+    before, answer, stopped = ATTACKS[attack]
+    cells = [
+        new_code_cell("import torch"),
+        new_code_cell(before),
+        graded("code", "doubled", answer, solution=True),
+        graded("code", "check-doubled", 'check("doubled")', grade=True, locked=True, points=2),
+    ]
+    executed, receipt = execute(
+        new_notebook(cells=cells), mode=walls, exercises={"doubled": Judged(EXERCISE)}
+    )
+    shown = [
+        o.data[CHECK_MIME]["points"] for o in executed.cells[-1].outputs if CHECK_MIME in o.get("data", {})
+    ]
+    assert receipt.flags
+    if stopped:
+        assert sum(shown) <= 1
+
+
+def test_an_honest_network_is_not_flagged(walls):
+    answer = "import copy\ndef doubled(n):\n    m = copy.deepcopy(n)\n    m[0].weight.data *= 2\n    return m"
+    cells = [
+        new_code_cell("import torch\nfrom torch import nn"),
+        new_code_cell(
+            "hook = nn.Linear(2, 2).register_forward_hook(lambda *a: None)\nimport torch.fx, torch.ao"
+        ),
+        graded("code", "doubled", answer, solution=True),
+        graded("code", "check-doubled", 'check("doubled")', grade=True, locked=True, points=2),
+    ]
+    executed, receipt = execute(
+        new_notebook(cells=cells), mode=walls, exercises={"doubled": Judged(EXERCISE)}
+    )
+    shown = [
+        o.data[CHECK_MIME]["points"] for o in executed.cells[-1].outputs if CHECK_MIME in o.get("data", {})
+    ]
+    assert (shown, receipt.flags) == ([2.0], ())
