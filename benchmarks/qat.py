@@ -323,7 +323,8 @@ def figures() -> None:
 
 PAPER = {"one scale a tensor": (0.1, "per-tensor"), "one scale a channel, symmetric": (59.1, "per-channel")}
 REASON = """In the folded depthwise layers here the largest channel is 2 to 26 times as large as the median one, in five
-of six layers about 6 times and more, which costs the other channels three to five bits. 8 bits can spare them, 4 cannot."""
+of six layers about 6 times and more, which costs the other channels three to five bits. 8 bits can spare them, 4
+cannot."""
 
 
 def paper_table() -> list[str]:
