@@ -48,6 +48,7 @@ _ENTRIES = {
     "resnet20": _Entry(resnet20, Recipe(epochs=24, peak_lr=0.3, augment=True, bfloat16=True)),
     "resnet20-half": _Entry(resnet20, None, narrow=True),
     "resnet20-sparse90": _Entry(resnet20, None),
+    "resnet20-w4a4": _Entry(resnet20, None),
 }
 
 

@@ -24,8 +24,10 @@ __all__ = [
     "activation_ranges",
     "calibrate",
     "freeze",
+    "learned_scales",
     "prepare_qat",
     "set_activation_ranges",
+    "set_learned_scales",
     "to_float",
     "train_quantized",
 ]
@@ -117,6 +119,7 @@ def _replace_layer(
             norm = candidate
             following[0].replace_all_uses_with(node)
             graph_module.graph.erase_node(following[0])
+            graph_module.delete_submodule(str(following[0].target))  # else its state would appear twice
     layer = QATLayer(
         modules[node.target], norm, n_bits, per_channel=config.per_channel, learned=config.learn_steps
     )
@@ -227,6 +230,33 @@ def set_activation_ranges(model: nn.Module, ranges: Mapping[str, tuple[float, fl
         raise ValueError(f"ranges and quantizers differ in {sorted(set(ranges) ^ set(quantizers))}")
     for name, quantizer in quantizers.items():
         quantizer.set_range(*ranges[name])
+
+
+def learned_scales(model: nn.Module) -> dict[str, list[float]]:
+    """The learned weight scales of each layer, one or one a channel, by the layer's name."""
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, QATLayer)}
+    return {
+        name: layer.scale(layer.layer.weight).detach().flatten().tolist()
+        for name, layer in layers.items()
+        if layer.learned
+    }
+
+
+@torch.no_grad()
+def set_learned_scales(model: nn.Module, scales: Mapping[str, list[float]]) -> None:
+    """Gives a prepared model the scales that `learned_scales` read from another one of the same structure.
+
+    Raises: ValueError if the names or the numbers of scales differ.
+    """
+    present = learned_scales(model)
+    if {n: len(s) for n, s in present.items()} != {n: len(s) for n, s in scales.items()}:
+        raise ValueError(
+            "the scales are not those of this model's layers; was it prepared with learn_steps=True?"
+        )
+    for name, values in scales.items():
+        layer = model.get_submodule(name)
+        for tensor in (layer.get_parameter("step"), layer.get_buffer("first_step")):
+            tensor.copy_(torch.tensor(values).reshape(tensor.shape))
 
 
 def freeze(model: nn.Module) -> None:

@@ -43,6 +43,7 @@ class ActivationQuantizer(nn.Module):
 
     lo: Tensor
     hi: Tensor
+    first_step: Tensor
 
     def __init__(self, n_bits: int = 8, momentum: float = 0.99, *, learned: bool = False) -> None:
         super().__init__()
@@ -54,6 +55,7 @@ class ActivationQuantizer(nn.Module):
         self.register_buffer("hi", torch.tensor(float("nan")))
         if learned:
             self.step = nn.Parameter(torch.tensor(float("nan")))
+            self.register_buffer("first_step", torch.tensor(float("nan")))
 
     @torch.no_grad()
     def set_range(self, lo: float, hi: float) -> None:
@@ -68,6 +70,7 @@ class ActivationQuantizer(nn.Module):
         if self.learned:
             qmin, qmax = int_range(self.n_bits)
             self.step.fill_(max((self.hi - self.lo).item() / (qmax - qmin), _SMALLEST))
+            self.first_step.copy_(self.step)
 
     def qparams(self) -> tuple[float, int]:
         """Scale and zero point in use.
@@ -80,7 +83,7 @@ class ActivationQuantizer(nn.Module):
         lo, hi = self.lo.item(), self.hi.item()
         scale = max((hi - lo) / (qmax - qmin), _SMALLEST)
         zero_point = round(qmin - lo / scale)
-        return (max(self.step.item(), _SMALLEST) if self.learned else scale), zero_point
+        return (_near(self.step, self.first_step).item() if self.learned else scale), zero_point
 
     def range(self) -> tuple[float, float]:
         """The real values of the lowest and the highest code."""
@@ -98,8 +101,7 @@ class ActivationQuantizer(nn.Module):
             self._follow(x.detach())
         scale, zero_point = self.qparams()
         if self.learned:
-            step = self.step.clamp(min=_SMALLEST)
-            return learned_step_quantize(x, step, zero_point, self.n_bits)
+            return learned_step_quantize(x, _near(self.step, self.first_step), zero_point, self.n_bits)
         return fake_quantize_ste(x, scale, zero_point, self.n_bits)
 
     def _follow(self, x: Tensor) -> None:
@@ -112,6 +114,11 @@ class ActivationQuantizer(nn.Module):
         self.hi.copy_(
             torch.where(known, torch.lerp(hi.clamp(min=0), self.hi, self.momentum), hi.clamp(min=0))
         )
+
+
+def _near(step: Tensor, first: Tensor) -> Tensor:
+    """The learned step within a factor of 4 of where it began: a small step must not overshoot to 0 and below."""
+    return torch.minimum(torch.maximum(step, first / 4), first * 4)
 
 
 def mse_scale(weight: Tensor, n_bits: int = 8, *, per_channel: bool = True, n_candidates: int = 50) -> Tensor:
@@ -145,6 +152,8 @@ class QATLayer(nn.Module):
     Source: Krishnamoorthi 2018, arXiv:1806.08342, section 3.2.2. Taught in lesson 03.
     """
 
+    first_step: Tensor
+
     def __init__(
         self, layer: nn.Conv2d | nn.Linear, norm: Norm | None, n_bits: int, *,
         per_channel: bool = True, learned: bool = False,
@@ -159,6 +168,7 @@ class QATLayer(nn.Module):
         if learned:
             weight, _ = self.folded()
             self.step = nn.Parameter(mse_scale(weight, n_bits, per_channel=per_channel))
+            self.register_buffer("first_step", self.step.detach().clone())
 
     def _gain(self) -> Tensor:
         """The factor of each output channel that folding puts into the weight, kept away from 0."""
@@ -179,7 +189,7 @@ class QATLayer(nn.Module):
     def scale(self, weight: Tensor) -> Tensor:
         """The scale in use for this folded weight: of size 1 everywhere but along dimension 0."""
         if self.learned:
-            return self.step.clamp(min=_SMALLEST)
+            return _near(self.step, self.first_step)
         weight = weight.detach()
         if self.per_channel:
             return symmetric_scale_per_channel(weight, self.n_bits)

@@ -18,8 +18,10 @@ from coursekit.quantization import (
     calibrate,
     fold_batch_norms,
     freeze,
+    learned_scales,
     prepare_qat,
     set_activation_ranges,
+    set_learned_scales,
     to_float,
     train_quantized,
 )
@@ -66,6 +68,12 @@ def test_resnet_quantizes_each_layer_with_its_norm_and_each_tensor_once():
     assert not any(
         isinstance(m, nn.BatchNorm2d) and m not in {layer.norm for layer in found} for m in model.modules()
     )
+
+
+def test_no_tensor_has_two_names():
+    state = prepare_qat(resnet20()).state_dict()
+    assert len({value.data_ptr() for value in state.values()}) == len(state)
+    assert not any("bn1." in name for name in state)
 
 
 def test_mobilenet_and_a_functional_relu_are_understood():
@@ -195,6 +203,21 @@ def test_ranges_can_be_read_and_set(lenet, test):
     torch.testing.assert_close(predict(other, test.images[:9]), predict(lenet, test.images[:9]))
     with pytest.raises(ValueError, match="differ in"):
         set_activation_ranges(other, {"x": (0.0, 1.0)})
+
+
+def test_learned_scales_can_be_read_and_set(train, test):
+    config = QATConfig(3, 4, learn_steps=True)
+    model, other = (prepare_qat(zoo.load("lenet300"), config) for _ in range(2))
+    calibrate(model, train.images[:50])
+    with torch.no_grad():
+        model.get_submodule("fc2").get_parameter("step").mul_(0.5)
+    set_activation_ranges(other, activation_ranges(model))
+    images = test.images[:20]
+    assert not torch.allclose(predict(other, images), predict(model, images))
+    set_learned_scales(other, learned_scales(model))
+    torch.testing.assert_close(predict(other, images), predict(model, images))
+    with pytest.raises(ValueError, match="learn_steps=True"):
+        set_learned_scales(prepare_qat(zoo.load("lenet300")), learned_scales(model))
 
 
 @pytest.mark.parametrize("learned", [False, True], ids=["max", "learned"])
