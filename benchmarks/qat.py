@@ -326,8 +326,8 @@ REASON = """In the folded depthwise layers here the largest channel is 2 to 26 t
 of six layers about 6 times and more, which costs the other channels three to five bits. 8 bits can spare them, 4
 cannot."""
 
-EARLIER = """Tried before, and seen on the test images: ResNet-20 at 4 bits, one epoch, each scale from the largest weight,
-92.20 % (seed 0); learned scales without a bound, 93.11 % (seed 0), dropped because some scales had become
+EARLIER = """Tried before, and seen on the test images: ResNet-20 at 4 bits, one epoch, each scale from the largest
+weight, 92.20 % (seed 0); learned scales without a bound, 93.11 % (seed 0), dropped because some scales had become
 negative; MobileNetV2 per tensor at 4 bits with scales from the largest weight, 10.00 % (seed 0)."""
 
 
