@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat.notebooknode import NotebookNode
 
+from coursekit.exercises import exercises
 from coursekit.mending.kinds import is_solution
 
 __all__ = ["Secret", "find_leaks", "secrets_of"]
@@ -24,10 +26,15 @@ SHORTEST = 25  # characters without blanks; what is shorter says nothing
 
 @dataclass(frozen=True)
 class Secret:
-    """Text that may not reach a student: what it is, and its statements or words without their layout."""
+    """Text that may not reach a student: what it is, and its statements or words without their layout.
+
+    Args: in_coursekit: whether the student's coursekit may hold it all the same, as it holds the functions that other
+          lessons ask for.
+    """
 
     about: str
     text: str
+    in_coursekit: bool = False
 
 
 def secrets_of(root: Path, names: set[str] = frozenset()) -> list[Secret]:  # type: ignore[assignment]
@@ -37,14 +44,23 @@ def secrets_of(root: Path, names: set[str] = frozenset()) -> list[Secret]:  # ty
     Returns: every answer in solutions/, every hidden test, and what `names` adds.
     """
     found = [
-        *_answers(root),
+        *_answers(root, names),
         *_functions(sorted((root / "autograde" / "hidden").glob("*.py")), "hidden test"),
     ]
     if names:
-        modules = sorted((root / "coursekit").rglob("*.py"))
-        found += [each for each in _functions(modules, "reference") if each.about.split()[-1] in names]
-        found += _wrongs(sorted((root / "coursekit" / "exercises").rglob("*.py")))
+        asked = [each for each in exercises() if each.name in names]
+        modules = {_place(root, function) for each in asked for function in (each.reference, *each.withheld)}
+        found += [
+            each for each in _functions(sorted(modules), "reference") if each.about.split()[-1] in names
+        ]
+        packages = {_place(root, each.tests[0].function).parent for each in asked}
+        found += _wrongs(sorted(path for package in packages for path in package.rglob("*.py")))
     return [each for each in dict.fromkeys(found) if len(each.text) >= SHORTEST]
+
+
+def _place(root: Path, function: Callable[..., Any]) -> Path:
+    """The file of the course in this folder that defines one of coursekit's functions."""
+    return root.joinpath(*function.__module__.split(".")).with_suffix(".py")
 
 
 def find_leaks(folder: Path, secrets: list[Secret], *, withheld: bool) -> list[str]:
@@ -61,7 +77,7 @@ def find_leaks(folder: Path, secrets: list[Secret], *, withheld: bool) -> list[s
             continue
         if set(name.parts) & set(FORBIDDEN_PARTS) or name.name in FORBIDDEN_NAMES:
             problems.append(f"{name.as_posix()} is not for students")
-        public = name.parts[0] == "coursekit" and not withheld
+        ours = name.parts[0] == "coursekit"
         for part in _parts(path):
             if MARKER.search(part):
                 problems.append(f"{name.as_posix()} has a line BEGIN or END SOLUTION, or HIDDEN TESTS")
@@ -69,7 +85,8 @@ def find_leaks(folder: Path, secrets: list[Secret], *, withheld: bool) -> list[s
             problems += [
                 f"{name.as_posix()} holds the {each.about}"
                 for each in secrets
-                if each.text in plain and not (public and each.about.startswith("answer"))
+                if each.text in plain
+                and not (ours and (each.in_coursekit or (not withheld and each.about.startswith("answer"))))
             ]
     return list(dict.fromkeys(problems))
 
@@ -93,12 +110,13 @@ def _parts(path: Path) -> Iterator[str]:
         yield path.read_bytes().decode("utf-8", "ignore")
 
 
-def _answers(root: Path) -> Iterator[Secret]:
+def _answers(root: Path, names: set[str]) -> Iterator[Secret]:
     for path in sorted((root / "solutions").rglob("*.ipynb")):
         for cell in nbformat.read(path, as_version=4).cells:
             if is_solution(cell):
                 name = cell.metadata.nbgrader.grade_id
-                yield from (Secret(f"answer to {name}", text) for text in _answer_texts(cell))
+                elsewhere = cell.cell_type == "code" and name not in names
+                yield from (Secret(f"answer to {name}", text, elsewhere) for text in _answer_texts(cell))
 
 
 def _answer_texts(cell: NotebookNode) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 
 from coursekit.exercises.affine_quantization.properties import best_mse, heavy_tail, mse_of
 from coursekit.exercises.expect import (
@@ -15,14 +14,10 @@ from coursekit.exercises.expect import (
     expect_int,
     expect_tensor,
 )
+from coursekit.exercises.inputs import normal
 from coursekit.exercises.spec import as_test
 
 __all__ = ["HIDDEN"]
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    """Normal values from a seed."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_every_number_of_bits(student):

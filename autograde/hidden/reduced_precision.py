@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from coursekit.exercises.expect import expect, expect_close, expect_float, expect_int, expect_tensor
+from coursekit.exercises.inputs import normal
 from coursekit.exercises.reduced_precision.properties import (
     expect_fields,
     expect_flag,
@@ -18,11 +19,6 @@ from coursekit.exercises.reduced_precision.properties import (
 from coursekit.exercises.spec import as_test
 
 __all__ = ["HIDDEN"]
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    """Normal values from a seed."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_fields_of_random_numbers(student):

@@ -18,6 +18,9 @@ from coursekit.mending import CODES, kinds
 from coursekit.workbook import WorkbookError, start
 from tests.autograde.tinycourse import ANSWERS, ASSIGNMENT, LESSON
 
+# The answers of the one lesson that is mended here.
+MINE = {name: ANSWERS[name] for name in ("square", "negate", "why")}
+
 
 @pytest.fixture
 def her(course, tmp_path, monkeypatch):
@@ -116,8 +119,8 @@ def test_each_kind_of_damage_is_found_and_mended(code, her, right):
     path = save(her, notebook)
     assert code in codes(path)
     again = mended(path)
-    assert [cell(again, name).source for name in ANSWERS if name != "square" or code != "duplicated"] == [
-        text for name, text in ANSWERS.items() if name != "square" or code != "duplicated"
+    assert [cell(again, name).source for name in MINE if name != "square" or code != "duplicated"] == [
+        text for name, text in MINE.items() if name != "square" or code != "duplicated"
     ]
 
 

@@ -14,6 +14,9 @@ from coursekit.mending.notebookfile import RawNotebook, parse
 from coursekit.mending.repair import repair
 from tests.autograde.tinycourse import ANSWERS, LESSON
 
+# The answers of the one lesson that is mended here.
+MINE = {name: ANSWERS[name] for name in ("square", "negate", "why")}
+
 ORDER = ["square", "check-square", "negate", "check-negate", "why"]
 
 
@@ -75,7 +78,7 @@ def test_an_unchanged_notebook_is_left_as_it_is(release):
 
 def test_answers_are_kept_to_the_letter(release, right):
     mended, codes = mend(right(), release)
-    assert {name: source(mended, name) for name in ANSWERS} == ANSWERS
+    assert {name: source(mended, name) for name in MINE} == MINE
     assert codes == []
 
 

@@ -8,14 +8,10 @@ import torch
 from torch import Tensor
 
 from coursekit.exercises.expect import expect, expect_close, expect_float, expect_tensor
+from coursekit.exercises.inputs import normal
 from coursekit.exercises.spec import Test, TestFunction, as_test, worth
 
 __all__ = ["PUBLIC", "by_differences", "normal", "on_grid", "uneven_pair"]
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    """Normal values from a seed."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def on_grid(weight: Tensor, scale: float, n_bits: int) -> Tensor:

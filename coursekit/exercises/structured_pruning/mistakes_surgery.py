@@ -10,16 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from coursekit.exercises.inputs import normal as _random
 from coursekit.exercises.spec import Mistake
 
 __all__ = ["CHANNEL_IMPORTANCE", "CUT", "FLAT_INDICES", "cut_probes", "flat_probes", "importance_probes"]
 
 Args = tuple[Any, ...]
 Chain = dict[str, Tensor]
-
-
-def _random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def importance_probes() -> list[Args]:
