@@ -1,0 +1,10 @@
+"""Distillation: a small network learns from a large one, and what that is worth beside learning alone."""
+
+from coursekit.distillation.objective import Batch, Objective, StudentAlone, Weighted
+
+__all__ = [
+    "Batch",
+    "Objective",
+    "StudentAlone",
+    "Weighted",
+]
