@@ -139,7 +139,8 @@ def test_for_large_temperatures_the_gradient_is_that_of_matching_logits(real):
         (kd_gradient(student, teacher, real[2], t, 1.0) - limit).abs().max().item() for t in (1e3, 1e4, 1e5)
     ]
     spread = torch.cat([z, v]).abs().max().item()
-    assert errors[-1] <= spread**2 / 1e5 / student.numel()  # the softmax's second order: at most half of it each
+    second_order = spread**2 / 1e5 / student.numel()  # of the softmax: at most half of it each
+    assert errors[-1] <= second_order
     for larger, smaller in itertools.pairwise(errors):
         assert smaller == pytest.approx(larger / 10, rel=0.1)
 
