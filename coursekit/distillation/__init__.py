@@ -5,6 +5,7 @@ from coursekit.distillation.checkpoint import CheckpointError, DistillationHisto
 from coursekit.distillation.correction import missing_class_bias
 from coursekit.distillation.decoupled import DecoupledDistillationLoss, decoupled_kl
 from coursekit.distillation.epoch import distill_epoch
+from coursekit.distillation.hooks import capture, capture_features, feature_shapes
 from coursekit.distillation.loop import distill
 from coursekit.distillation.losses import (
     DistillationLoss,
@@ -27,10 +28,13 @@ __all__ = [
     "Objective",
     "StudentAlone",
     "Weighted",
+    "capture",
+    "capture_features",
     "decoupled_kl",
     "distill",
     "distill_epoch",
     "distillation_kl",
+    "feature_shapes",
     "kd_gradient",
     "kd_loss",
     "missing_class_bias",
