@@ -7,9 +7,9 @@
     python benchmarks/distillation.py publish               # students into the zoo
     python benchmarks/distillation.py report                # tables, plots, the lessons' curves
 
-Each run is kept in build/distillation and not done twice; a run that was cut off goes on from its last epoch. 5,000 of the
-60,000 training images are held out: settings are chosen on them alone. The test set measures last weights and chooses
-nothing. The seed draws a student's first weights and the order of its images.
+Each run is kept in build/distillation and not done twice; a run that was cut off goes on from its last epoch. 5,000 of
+the 60,000 training images are held out: settings are chosen on them alone. The test set measures last weights and
+chooses nothing. The seed draws a student's first weights and the order of its images.
 """
 
 from __future__ import annotations
