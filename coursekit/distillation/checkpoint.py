@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -144,13 +144,13 @@ def _own(objective: Objective) -> dict[str, Tensor]:
 
 
 def _settings(thing: Any) -> Any:
-    """What an objective is, apart from its tensors: its class and its plain attributes."""
+    """What an objective is, apart from its tensors: its class and its plain attributes; functions by name."""
     if isinstance(thing, Weighted):
         return [(name, weight, _settings(each)) for name, (weight, each) in thing.objectives.items()]
-    if is_dataclass(thing):
-        return repr(thing)
-    plain = {k: v for k, v in vars(thing).items() if isinstance(v, int | float | str | tuple) and k[0] != "_"}
-    return (type(thing).__qualname__, sorted(plain.items()))
+    own = {name: value for name, value in vars(thing).items() if not name.startswith("_")}
+    plain = {n: v for n, v in own.items() if isinstance(v, int | float | str | tuple)}
+    called = {n: v.__qualname__ for n, v in own.items() if hasattr(v, "__qualname__")}
+    return (type(thing).__qualname__, sorted(plain.items()), sorted(called.items()))
 
 
 def identity_of(

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from coursekit.distillation import CheckpointError, StudentAlone, Weighted, distill
+from coursekit.distillation import CheckpointError, DistillationLoss, StudentAlone, Weighted, distill
 from coursekit.train import Recipe
-from tests.coursekit.distillation.smallnets import Hint, Soft, images, large, small
+from tests.coursekit.distillation.smallnets import Hint, images, large, small
 
 ROOT = Path(__file__).parents[3]
 RECIPE = Recipe(epochs=3, batch_size=32, peak_lr=0.05, augment=True, max_shift=1, seed=5)  # 7 steps an epoch
@@ -37,7 +37,7 @@ def run(
 ):
     """A distillation with all that a run may have: dropout, batch norm, an adapter, augmentation, validation."""
     student = small(seed)
-    both = objective or Weighted({"soft": (1.0, Soft()), "hint": (0.5, Hint())})
+    both = objective or Weighted({"soft": (1.0, DistillationLoss()), "hint": (0.5, Hint())})
     torch.manual_seed(1)
     history = distill(student, teacher or large(), data or images(), both, recipe, validation=images(60),
                       checkpoint=checkpoint, checkpoint_every=every, on_step=on_step)  # fmt: skip
@@ -78,7 +78,7 @@ OTHERS = {
     "recipe": {"recipe": replace(RECIPE, peak_lr=0.06)},
     "student": {"seed": 1},
     "teacher": {"teacher": large(images(64))},
-    "objective": {"objective": Weighted({"soft": (1.0, Soft(0.6)), "hint": (0.5, Hint())})},
+    "objective": {"objective": Weighted({"soft": (1.0, DistillationLoss(alpha=0.6)), "hint": (0.5, Hint())})},
     "data": {"data": images(199)},
 }
 
