@@ -54,8 +54,8 @@ class Run:
 
     student: nn.Module
     objective: Objective
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
+    optimizer: torch.optim.SGD
+    schedule: torch.optim.lr_scheduler.OneCycleLR
     generator: torch.Generator
     history: DistillationHistory
     done: int = 0

@@ -40,7 +40,7 @@ def _feed(digest: Any, thing: Any) -> None:
         flat = thing.detach().cpu().contiguous().reshape(-1)
         digest.update(f"{thing.dtype}{tuple(thing.shape)}".encode())
         if flat.numel():  # an empty tensor has no bytes to look at
-            digest.update(memoryview(flat.view(torch.uint8).numpy()))
+            digest.update(flat.view(torch.uint8).numpy().data)
     elif isinstance(thing, Mapping):
         for key, value in thing.items():
             digest.update(f"{key}=".encode())
