@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from coursekit.data import Dataset, batches, flip_and_shift
 
-__all__ = ["History", "Recipe", "eval_mode", "evaluate", "fit", "one_cycle", "predict"]
+__all__ = ["History", "Recipe", "descend", "eval_mode", "evaluate", "fit", "one_cycle", "predict"]
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,7 @@ def fit(
                 with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
                     logits = model(images)
                 loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-                if not loss.isfinite():
-                    raise FloatingPointError(f"the loss became {loss.item()}; lower peak_lr={recipe.peak_lr}")
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
+                descend(loss, optimizer, schedule)
                 total += loss.item() * len(labels)
                 done += 1
                 if on_step is not None:
@@ -115,6 +110,20 @@ def fit(
             bar.set_postfix(loss=f"{history.loss[-1]:.3f}", **measured)
     model.eval()
     return history
+
+
+def descend(loss: Tensor, optimizer: torch.optim.SGD, schedule: torch.optim.lr_scheduler.OneCycleLR) -> None:
+    """One step of the optimizer and its schedule along the gradient of `loss`.
+
+    Raises: FloatingPointError, before any weight changes, if the loss is NaN or infinite.
+    """
+    if not loss.isfinite():
+        peak_lr = optimizer.param_groups[0]["max_lr"]
+        raise FloatingPointError(f"the loss became {loss.item()}; lower peak_lr={peak_lr}")
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    schedule.step()
 
 
 @contextlib.contextmanager
