@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 
@@ -17,7 +18,11 @@ from coursekit.exercises.many_teachers.properties import (
     peer_batches,
     peer_loss_by_hand,
 )
-from coursekit.exercises.many_teachers.properties_confidence import chain_links, error_by_hand, surprise
+from coursekit.exercises.many_teachers.properties_confidence import (
+    chain_links,
+    error_by_hand,
+    least_surprising,
+)
 from coursekit.exercises.spec import Fixture, as_test, worth
 
 __all__ = ["HIDDEN"]
@@ -38,7 +43,7 @@ def test_other_bad_weights_are_refused(student):
         (torch.tensor([1.0, 2.0, 3.0]), 2, "a tensor of 3 weights for 2 teachers"),
         ([0.0, 0.0, 0.0, 0.0], 4, "four zeros"),
     ):
-        expect_refused(lambda given=given, n=n: student.ensemble_weights(given, n), why)
+        expect_refused(partial(student.ensemble_weights, given, n), why)
 
 
 def test_other_teachers_and_temperatures(student):
@@ -118,7 +123,7 @@ def test_other_logits(student):
             normal(80, classes, seed=seed) + 1.5 * torch.nn.functional.one_hot(labels, classes)
         ) * factor
         got = expect_float(student.best_temperature(logits, labels, candidates), "the temperature")
-        best = min(candidates, key=lambda t, z=logits, y=labels: surprise(z, y, t))
+        best = least_surprising(logits, labels, candidates)
         expect(
             math.isclose(got, best, rel_tol=1e-6), f"{classes} classes, logits of size {factor:g}", got, best
         )

@@ -10,9 +10,10 @@ from pathlib import Path
 from torch import nn
 
 from coursekit.data import Dataset
+from coursekit.distillation.checkpoint import DistillationHistory
 from coursekit.distillation.loop import distill
 from coursekit.distillation.objective import Objective
-from coursekit.train import History, Recipe
+from coursekit.train import Recipe
 
 __all__ = ["Stage", "assistant_stages", "plan_chain", "run_stages", "softening_stages"]
 
@@ -120,8 +121,8 @@ def run_stages(
     cache: Path | None = None,
     folder: Path | None = None,
     progress: bool = False,
-) -> list[History]:
-    """Trains every stage in turn, its student in place; returns one History a stage.
+) -> list[DistillationHistory]:
+    """Trains every stage in turn, its student in place; returns what was measured in each.
 
     A student is the teacher of later stages as it came out of its last one.
 

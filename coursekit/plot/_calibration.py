@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
 
 from coursekit.plot._general import Values
 from coursekit.plot._style import GREY, LINE_STYLES, MARKERS, PALETTE, axes, finish, in_style, percent_axis
@@ -48,6 +49,6 @@ def reliability(
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1)
     percent_axis(ax)
-    ax.xaxis.set_major_formatter(ax.yaxis.get_major_formatter().__class__(1.0))
+    ax.xaxis.set_major_formatter(PercentFormatter(1.0))
     ax.legend(loc="upper left")
     return finish(ax, title=title, xlabel=xlabel, ylabel=ylabel)

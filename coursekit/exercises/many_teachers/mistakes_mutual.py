@@ -130,7 +130,7 @@ def _train(
     loss: Any,
     *,
     detach: bool = True,
-    others_of: Callable[[int, int], list[int]] = lambda i, n: [j for j in range(n) if j != i],
+    others_of: Callable[[int, int], list[int]] = lambda i, n: [*range(i), *range(i + 1, n)],
     zero: bool = True,
     trained: Callable[[int], bool] = lambda i: True,
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.SGD,

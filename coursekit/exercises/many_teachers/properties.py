@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,8 @@ def test_weights_add_up_to_one(student):
         ([0.2, 0.0, 0.6], [0.25, 0.0, 0.75]),
     ):
         expect_weights(student.ensemble_weights(given, len(given)), wanted, f"weights {given}")
-    given = torch.tensor([2.0, 6.0])
-    expect_weights(student.ensemble_weights(given, 2), [0.25, 0.75], "weights in a tensor, 2 and 6")
+    in_a_tensor = student.ensemble_weights(torch.tensor([2.0, 6.0]), 2)
+    expect_weights(in_a_tensor, [0.25, 0.75], "weights in a tensor, 2 and 6")
 
 
 def test_no_weights_means_equal_ones(student):
@@ -59,7 +60,7 @@ def test_bad_weights_are_refused(student):
         ([math.nan, 1.0], 2, "a weight that is NaN"),
         ([math.inf, 1.0], 2, "an infinite weight"),
     ):
-        expect_refused(lambda given=given, n=n: student.ensemble_weights(given, n), why)
+        expect_refused(partial(student.ensemble_weights, given, n), why)
 
 
 def average_by_hand(logits: Sequence[Tensor], weights: Sequence[float], temperature: float) -> np.ndarray:
@@ -157,7 +158,7 @@ def mutual_by_hand(
 ) -> list[list[float]]:
     """Each step's losses, with the gradient of linear softmax peers written out: no autograd, no graph to share."""
     weights = [w.double().numpy() for w in mutual.peer_weights(n_peers, seed)]
-    history = []
+    history: list[list[float]] = []
     for images, labels in batches:
         x, hot = images.double().numpy(), np.eye(mutual.N_CLASSES)[labels.numpy()]
         logs = [log_softmax(x @ w.T) for w in weights]
