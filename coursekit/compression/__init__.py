@@ -30,6 +30,16 @@ from coursekit.compression.lowrank import (
     truncated_svd,
     weight_matrix,
 )
+from coursekit.compression.ranks import (
+    RankTable,
+    energy_table,
+    factorizable,
+    factorize_ranks,
+    factorize_to_budget,
+    greedy_ranks,
+    rank_scan,
+    ranks_for_budget,
+)
 from coursekit.compression.tensor import cp_conv, evbmf_rank, tucker2_conv, tucker_ranks
 
 __all__ = [
@@ -38,6 +48,7 @@ __all__ = [
     "Encoded",
     "HuffmanStats",
     "Part",
+    "RankTable",
     "SvdFactors",
     "assign",
     "break_even_rank",
@@ -50,14 +61,19 @@ __all__ = [
     "decode_tensor",
     "encode_gaps",
     "encode_tensor",
+    "energy_table",
     "entropy",
     "evbmf_rank",
     "expected_bits",
+    "factorizable",
     "factorize_",
     "factorize_conv",
     "factorize_conv_spatial",
     "factorize_linear",
     "factorize_network",
+    "factorize_ranks",
+    "factorize_to_budget",
+    "greedy_ranks",
     "huffman_decode",
     "huffman_encode",
     "huffman_stats",
@@ -68,6 +84,8 @@ __all__ = [
     "lloyd",
     "load",
     "rank_for_energy",
+    "rank_scan",
+    "ranks_for_budget",
     "replace_module_",
     "save",
     "truncated_svd",
