@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from coursekit import data, zoo
@@ -18,10 +19,13 @@ from coursekit.compression import (
     factorize_network,
     rank_for_energy,
     replace_module_,
+    separable_conv2d,
+    spatial_factors,
+    split_cost,
     truncated_svd,
     weight_matrix,
 )
-from coursekit.measure import n_parameters
+from coursekit.measure import macs, n_parameters
 from coursekit.train import evaluate
 
 GEOMETRIES = [
@@ -93,6 +97,24 @@ def test_a_convolution_is_itself_at_full_rank_whatever_its_geometry(kernel, stri
     for function, spatial in ((factorize_conv, False), (factorize_conv_spatial, True)):
         made = function(layer, min(weight_matrix(layer, spatial=spatial).shape))
         assert torch.allclose(made(x), layer(x), atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1), (1, 2)], ids=str)
+@pytest.mark.parametrize("padding, dilation", [((0, 0), (1, 1)), ((2, 1), (1, 2)), ((0, 2), (2, 1))], ids=str)
+def test_the_split_of_a_kernel_computes_what_the_kernel_does(stride, padding, dilation):
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(4, 3, 3, 2, generator=generator), torch.randn(4, generator=generator)
+    x = torch.randn(2, 3, 11, 9, generator=generator)
+    halves = spatial_factors(weight, 8)  # full rank: min(3 * 3, 4 * 2)
+    made = separable_conv2d(x, *halves, bias, stride, padding, dilation)
+    assert torch.allclose(made, F.conv2d(x, weight, bias, stride, padding, dilation), atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_cost_of_a_split_is_what_the_layers_count(stride):
+    made = factorize_conv_spatial(nn.Conv2d(3, 8, (5, 3), stride, padding=(2, 1), bias=False), 4)
+    counted = n_parameters(made), macs(made, (3, 13, 10))
+    assert split_cost(3, 8, (5, 3), 4, (13, 10), stride) == counted
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
