@@ -1,14 +1,57 @@
 """Distillation: a small network learns from a large one, and what that is worth beside learning alone."""
 
+from coursekit.distillation.attention import AttentionTransfer, attention_loss, attention_map, pair_layers
+from coursekit.distillation.correction import missing_class_bias
+from coursekit.distillation.decoupled import DecoupledDistillationLoss, decoupled_kl
+from coursekit.distillation.epoch import distill_epoch
+from coursekit.distillation.hints import Hints, hint_loss, hint_stage, match_size
 from coursekit.distillation.hooks import capture, capture_features, feature_shapes
+from coursekit.distillation.losses import (
+    DistillationLoss,
+    distillation_kl,
+    kd_gradient,
+    kd_loss,
+    smooth_targets,
+    soften,
+)
 from coursekit.distillation.objective import Batch, Objective, StudentAlone, Weighted
+from coursekit.distillation.relational import (
+    Relational,
+    relational_angle_loss,
+    relational_angles,
+    relational_distance_loss,
+    relational_distances,
+)
 
 __all__ = [
+    "AttentionTransfer",
     "Batch",
+    "DecoupledDistillationLoss",
+    "DistillationLoss",
+    "Hints",
     "Objective",
+    "Relational",
     "StudentAlone",
     "Weighted",
+    "attention_loss",
+    "attention_map",
     "capture",
     "capture_features",
+    "decoupled_kl",
+    "distill_epoch",
+    "distillation_kl",
     "feature_shapes",
+    "hint_loss",
+    "hint_stage",
+    "kd_gradient",
+    "kd_loss",
+    "match_size",
+    "missing_class_bias",
+    "pair_layers",
+    "relational_angle_loss",
+    "relational_angles",
+    "relational_distance_loss",
+    "relational_distances",
+    "smooth_targets",
+    "soften",
 ]
