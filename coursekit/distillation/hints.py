@@ -154,7 +154,7 @@ class Hints(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """{"hint": weight times the sum of the pairs' losses}."""
         losses = [
-            hint_loss(batch.student_features[s], batch.teacher_features[t], adapter.weight, adapter.bias)
+            hint_loss(batch.student_features[s], batch.teacher_features[t], *adapter.parameters())
             for (s, t), adapter in zip(self.pairs, self.adapters, strict=True)
         ]
         return {"hint": self.weight * torch.stack(losses).sum()}
