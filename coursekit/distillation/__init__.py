@@ -1,11 +1,14 @@
 """Distillation: a small network learns from a large one, and what that is worth beside learning alone."""
 
 from coursekit.distillation.attention import AttentionTransfer, attention_loss, attention_map, pair_layers
+from coursekit.distillation.cache import teacher_key, teacher_outputs
+from coursekit.distillation.checkpoint import CheckpointError, DistillationHistory
 from coursekit.distillation.correction import missing_class_bias
 from coursekit.distillation.decoupled import DecoupledDistillationLoss, decoupled_kl
 from coursekit.distillation.epoch import distill_epoch
 from coursekit.distillation.hints import Hints, hint_loss, hint_stage, match_size
 from coursekit.distillation.hooks import capture, capture_features, feature_shapes
+from coursekit.distillation.loop import distill
 from coursekit.distillation.losses import (
     DistillationLoss,
     distillation_kl,
@@ -22,11 +25,15 @@ from coursekit.distillation.relational import (
     relational_distance_loss,
     relational_distances,
 )
+from coursekit.distillation.store import DamagedFileError
 
 __all__ = [
     "AttentionTransfer",
     "Batch",
+    "CheckpointError",
+    "DamagedFileError",
     "DecoupledDistillationLoss",
+    "DistillationHistory",
     "DistillationLoss",
     "Hints",
     "Objective",
@@ -38,6 +45,7 @@ __all__ = [
     "capture",
     "capture_features",
     "decoupled_kl",
+    "distill",
     "distill_epoch",
     "distillation_kl",
     "feature_shapes",
@@ -54,4 +62,6 @@ __all__ = [
     "relational_distances",
     "smooth_targets",
     "soften",
+    "teacher_key",
+    "teacher_outputs",
 ]
