@@ -2,10 +2,10 @@
 
 Every helper takes the claim the figure makes as its `title`, returns the Axes it drew on, and never calls
 `show`: Jupyter shows the figure at the end of the cell, and a test can look into it. Pass `ax` to draw
-into a figure of your own. This package imports nothing else of coursekit.
-"""
+into a figure of your own. This package imports nothing else of coursekit."""
 
 from coursekit.plot._attention import overlays
+from coursekit.plot._calibration import reliability
 from coursekit.plot._floats import magnitudes
 from coursekit.plot._general import bars, images, lines
 from coursekit.plot._pareto import pareto, pareto_front
@@ -33,6 +33,7 @@ __all__ = [
     "overlays",
     "pareto",
     "pareto_front",
+    "reliability",
     "staircase",
     "style",
 ]
