@@ -2,7 +2,8 @@
 
 Every helper takes the claim the figure makes as its `title`, returns the Axes it drew on, and never calls
 `show`: Jupyter shows the figure at the end of the cell, and a test can look into it. Pass `ax` to draw
-into a figure of your own. This package imports nothing else of coursekit."""
+into a figure of your own. This package imports nothing else of coursekit.
+"""
 
 from coursekit.plot._attention import overlays
 from coursekit.plot._calibration import reliability
