@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from coursekit.exercises import (
     affine_quantization,
+    feature_distillation,
     iterative_pruning,
     many_teachers,
     post_training,
@@ -26,6 +27,7 @@ _LESSONS = (
     reduced_precision,
     weight_pruning,
     structured_pruning,
+    feature_distillation,
     many_teachers,
 )
 _ALL: dict[str, Exercise] = {each.name: each for lesson in _LESSONS for each in lesson.EXERCISES}
