@@ -13,6 +13,7 @@ from autograde.hidden import (
     reduced_precision,
     structured_pruning,
     weight_pruning,
+    weight_sharing,
 )
 from coursekit.exercises.spec import Test
 
@@ -26,4 +27,5 @@ HIDDEN: dict[str, tuple[Test, ...]] = {
     **reduced_precision.HIDDEN,
     **structured_pruning.HIDDEN,
     **weight_pruning.HIDDEN,
+    **weight_sharing.HIDDEN,
 }

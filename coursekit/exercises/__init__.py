@@ -12,6 +12,7 @@ from coursekit.exercises import (
     reduced_precision,
     structured_pruning,
     weight_pruning,
+    weight_sharing,
 )
 from coursekit.exercises.spec import CheckResult, Exercise, Mistake, Test, TestResult
 
@@ -25,6 +26,7 @@ _LESSONS = (
     reduced_precision,
     weight_pruning,
     structured_pruning,
+    weight_sharing,
 )
 _ALL: dict[str, Exercise] = {each.name: each for lesson in _LESSONS for each in lesson.EXERCISES}
 
