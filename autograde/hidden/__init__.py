@@ -8,6 +8,7 @@ from __future__ import annotations
 from autograde.hidden import (
     affine_quantization,
     iterative_pruning,
+    many_teachers,
     post_training,
     quantization_aware,
     reduced_precision,
@@ -26,6 +27,7 @@ HIDDEN: dict[str, tuple[Test, ...]] = {
     **post_training.HIDDEN,
     **reduced_precision.HIDDEN,
     **structured_pruning.HIDDEN,
+    **many_teachers.HIDDEN,
     **weight_pruning.HIDDEN,
     **weight_sharing.HIDDEN,
 }

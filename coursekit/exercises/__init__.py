@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from coursekit.exercises import (
     affine_quantization,
     iterative_pruning,
+    many_teachers,
     post_training,
     quantization_aware,
     reduced_precision,
@@ -27,6 +28,7 @@ _LESSONS = (
     weight_pruning,
     structured_pruning,
     weight_sharing,
+    many_teachers,
 )
 _ALL: dict[str, Exercise] = {each.name: each for lesson in _LESSONS for each in lesson.EXERCISES}
 
