@@ -65,7 +65,7 @@ class Plan:
 
 PLANS = {
     "lenet300": Plan(0.92, 32, prune_epochs=20, prune_lr=0.05, share_epochs=3, share_lr=0.01),
-    "lenet5": Plan(0.92, 16, prune_epochs=6, prune_lr=0.03, share_epochs=1, share_lr=0.01, views=6),
+    "lenet5": Plan(0.91, 32, prune_epochs=12, prune_lr=0.03, share_epochs=2, share_lr=0.01, views=6),
 }
 
 
@@ -162,7 +162,7 @@ def distilled(
 
 def pruned(model: nn.Module, train: Dataset, logits: Tensor, plan: Plan, seed: int) -> nn.Module:
     """Pruned to the plan's share, cubic over the first half of the steps, all weights compared with each other."""
-    made = copy.deepcopy(model)
+    made = copy.deepcopy(model).to(memory_format=torch.channels_last)
     steps = plan.prune_epochs * -(-len(train) // 128)
     schedule = pruning.Schedule("cubic", plan.sparsity, end=steps // 2, every=max(steps // 40, 1))
     pruner = pruning.IterativePruner(made, schedule)
@@ -173,7 +173,7 @@ def pruned(model: nn.Module, train: Dataset, logits: Tensor, plan: Plan, seed: i
 
 def shared(model: nn.Module, train: Dataset, logits: Tensor, plan: Plan, seed: int) -> nn.Module:
     """Each layer's weights from a codebook whose centroids were trained on; biases and batch norms rounded."""
-    made = compression.share_weights(model, plan.clusters)
+    made = compression.share_weights(model, plan.clusters).to(memory_format=torch.channels_last)
     compression.attach_codebooks(made, reduction="mean")
     distilled(made, train, logits, plan, plan.share_epochs, plan.share_lr, seed)
     compression.finalize_codebooks(made)
