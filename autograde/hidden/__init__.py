@@ -8,6 +8,7 @@ from __future__ import annotations
 from autograde.hidden import (
     affine_quantization,
     iterative_pruning,
+    low_rank,
     post_training,
     quantization_aware,
     reduced_precision,
@@ -25,5 +26,6 @@ HIDDEN: dict[str, tuple[Test, ...]] = {
     **post_training.HIDDEN,
     **reduced_precision.HIDDEN,
     **structured_pruning.HIDDEN,
+    **low_rank.HIDDEN,
     **weight_pruning.HIDDEN,
 }

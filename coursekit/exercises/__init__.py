@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from coursekit.exercises import (
     affine_quantization,
     iterative_pruning,
+    low_rank,
     post_training,
     quantization_aware,
     reduced_precision,
@@ -25,6 +26,7 @@ _LESSONS = (
     reduced_precision,
     weight_pruning,
     structured_pruning,
+    low_rank,
 )
 _ALL: dict[str, Exercise] = {each.name: each for lesson in _LESSONS for each in lesson.EXERCISES}
 
