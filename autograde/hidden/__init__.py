@@ -9,6 +9,7 @@ from autograde.hidden import (
     affine_quantization,
     iterative_pruning,
     low_rank,
+    many_teachers,
     post_training,
     quantization_aware,
     reduced_precision,
@@ -27,5 +28,6 @@ HIDDEN: dict[str, tuple[Test, ...]] = {
     **reduced_precision.HIDDEN,
     **structured_pruning.HIDDEN,
     **low_rank.HIDDEN,
+    **many_teachers.HIDDEN,
     **weight_pruning.HIDDEN,
 }

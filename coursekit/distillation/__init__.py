@@ -2,8 +2,18 @@
 
 from coursekit.distillation.cache import teacher_key, teacher_outputs
 from coursekit.distillation.checkpoint import CheckpointError, DistillationHistory
+from coursekit.distillation.confidence import (
+    Reliability,
+    best_temperature,
+    confidences,
+    entropy,
+    expected_calibration_error,
+    fit_temperature,
+    reliability,
+)
 from coursekit.distillation.correction import missing_class_bias
 from coursekit.distillation.decoupled import DecoupledDistillationLoss, decoupled_kl
+from coursekit.distillation.ensembles import Ensemble, ensemble_probabilities, ensemble_weights
 from coursekit.distillation.epoch import distill_epoch
 from coursekit.distillation.hooks import capture, capture_features, feature_shapes
 from coursekit.distillation.loop import distill
@@ -15,7 +25,15 @@ from coursekit.distillation.losses import (
     smooth_targets,
     soften,
 )
+from coursekit.distillation.mutual import learn_mutually, mutual_losses, mutual_step, peer_loss, train_peers
 from coursekit.distillation.objective import Batch, Objective, StudentAlone, Weighted
+from coursekit.distillation.progressive import (
+    Stage,
+    assistant_stages,
+    plan_chain,
+    run_stages,
+    softening_stages,
+)
 from coursekit.distillation.store import DamagedFileError
 
 __all__ = [
@@ -25,21 +43,41 @@ __all__ = [
     "DecoupledDistillationLoss",
     "DistillationHistory",
     "DistillationLoss",
+    "Ensemble",
     "Objective",
+    "Reliability",
+    "Stage",
     "StudentAlone",
     "Weighted",
+    "assistant_stages",
+    "best_temperature",
     "capture",
     "capture_features",
+    "confidences",
     "decoupled_kl",
     "distill",
     "distill_epoch",
     "distillation_kl",
+    "ensemble_probabilities",
+    "ensemble_weights",
+    "entropy",
+    "expected_calibration_error",
     "feature_shapes",
+    "fit_temperature",
     "kd_gradient",
     "kd_loss",
+    "learn_mutually",
     "missing_class_bias",
+    "mutual_losses",
+    "mutual_step",
+    "peer_loss",
+    "plan_chain",
+    "reliability",
+    "run_stages",
     "smooth_targets",
     "soften",
+    "softening_stages",
     "teacher_key",
     "teacher_outputs",
+    "train_peers",
 ]

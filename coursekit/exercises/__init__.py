@@ -8,6 +8,7 @@ from coursekit.exercises import (
     affine_quantization,
     iterative_pruning,
     low_rank,
+    many_teachers,
     post_training,
     quantization_aware,
     reduced_precision,
@@ -27,6 +28,7 @@ _LESSONS = (
     weight_pruning,
     structured_pruning,
     low_rank,
+    many_teachers,
 )
 _ALL: dict[str, Exercise] = {each.name: each for lesson in _LESSONS for each in lesson.EXERCISES}
 
