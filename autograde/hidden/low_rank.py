@@ -29,7 +29,7 @@ __all__ = ["HIDDEN"]
 @worth(2)
 def test_trained_layer_is_cut_as_well_as_can_be(student):
     """For a trained layer of 100 x 300 the error is the tail of its singular values."""
-    matrix = zoo.load("lenet300").fc2.weight.detach()
+    matrix = zoo.load("lenet300").get_parameter("fc2.weight").detach()
     for rank in (3, 25):
         left, right = factors_of(student, matrix, rank)
         expect_close(
@@ -72,7 +72,7 @@ def test_break_even_does_not_care_which_side_is_which(student):
 def test_rank_for_the_energy_of_a_trained_layer(student):
     """For the singular values of trained layers the rank is the one that adding up gives."""
     for name in ("fc1", "fc2"):
-        values = torch.linalg.svdvals(zoo.load("lenet300").get_submodule(name).weight.detach())
+        values = torch.linalg.svdvals(zoo.load("lenet300").get_parameter(f"{name}.weight").detach())
         squares = [v * v for v in values.double().tolist()]
         for energy in (0.3, 0.72, 0.9):
             right, held = 0, 0.0
@@ -99,7 +99,7 @@ def test_split_of_trained_kernels_is_as_good_as_can_be(student):
     """For trained kernels the error is the tail of the singular values of the matrix (C_in K_h, C_out K_w)."""
     network = zoo.load("resnet20")
     for name, rank in (("stage1.0.conv1", 5), ("stage2.0.conv1", 12)):
-        weight = network.get_submodule(name).weight.detach()
+        weight = network.get_parameter(f"{name}.weight").detach()
         error = (weight - joined(*halves_of(student, weight, rank))).norm().item()
         expect_close(error, spatial_tail(weight, rank), f"error of {name} at rank {rank}", rtol=1e-3)
 

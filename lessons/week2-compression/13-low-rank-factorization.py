@@ -9,7 +9,7 @@
 # - **made** a ResNet-20 less than half as large without any training, and measured what that does to its time.
 #
 # **Before:** lesson 01; what a matrix product is. **You need** about two hours; there are 23 points to check yourself and 3 that a
-# person grades. **The machine needs** about 60 s for all cells, 1.2 GB of memory, and no download.
+# person grades. **The machine needs** about 60 s for all cells, 1.3 GB of memory, and no download.
 
 # %% [markdown]
 # <details><summary><b>How these notebooks work</b> (open once)</summary>
@@ -142,7 +142,8 @@ for rank in (10, 30, 100):
 
 # %% [markdown]
 # A layer of zeros would have 1.000. The random factors are worse than nothing, at every rank: a new network, not a compressed one.
-#
+
+# %% [markdown]
 # ## 3 · When two are smaller than one
 #
 # The factors hold $r\,m + r\,n$ numbers, the matrix $m\,n$. A common example, 512 × 512 with ratios of the full rank:
@@ -155,7 +156,8 @@ for ratio in (0.125, 0.25, 0.5, 0.75, 1.0):
 # %% [markdown]
 # At half of the rank nothing is won, and beyond it the "compressed" layer grows. A library that takes `rank_ratio=0.5` by default compresses
 # a square layer by exactly 1.00.
-#
+
+# %% [markdown]
 # ### Exercise 2 · `break_even_rank` (2 points, 1 line)
 #
 # **Given** the sides `m` and `n` of a matrix, **return** the largest rank (an `int`) at which the two factors have *fewer* numbers than the
@@ -215,7 +217,8 @@ plot.lines(ranks, accuracy, percent=True, logx=True, xticks=ranks, references={"
 # $$r = \min\Bigl\{ r : \sum_{i \le r} \sigma_i^2 \ge e \sum_i \sigma_i^2 \Bigr\}$$
 #
 # Squares, not values: the error above is a root of squares, so an energy of 0.9 is a relative error of $\sqrt{0.1} = 0.32$.
-#
+
+# %% [markdown]
 # ### Exercise 3 · `rank_for_energy` (3 points, about 3 lines)
 #
 # **Given** falling `singular_values` and an `energy` above 0 and below 1, **return** the smallest rank (an `int`) whose values hold at
@@ -295,7 +298,8 @@ for name, made in ways.items():
 
 # %% [markdown]
 # An error of 1.00 is what a layer of zeros makes. The fresh one knows nothing of the trained layer, and no count of parameters shows it.
-#
+
+# %% [markdown]
 # ### The spatial split
 #
 # A kernel of rank 1 is a column times a row: blur down, then across. One such pair is not enough, so $r$ channels run between them:
@@ -370,7 +374,8 @@ plot.lines(numbers, {way: list(kept.values()) for way, kept in energy_kept.items
 #
 # A convolution is more than its kernel. The vertical half moves down, the horizontal one across, and each takes **its own direction's**
 # settings; for the other it takes the neutral ones. If both halves took a stride of 2, the image would shrink by four.
-#
+
+# %% [markdown]
 # ### Exercise 5 · `separable_conv2d` (3 points, 2 lines)
 #
 # **Given** images `x` `(N, C_in, H, W)`, the two kernels, a `bias` `(C_out,)` or `None`, and the `stride`, `padding` and `dilation` of the
@@ -425,9 +430,11 @@ print(f"{tried} factorized convolutions; largest difference below 1e-5: {worst <
 # %% [markdown]
 # **Grouped** convolutions are refused by name. A group is a small convolution of its own, and in a depthwise one each kernel stands for
 # one channel: there is hardly anything to share.
-#
+
+# %% [markdown]
 # ## 6 · What it costs
-#
+
+# %% [markdown]
 # ### Exercise 6 · `split_cost` (3 points, about 4 lines)
 #
 # **Given** `n_in`, `n_out`, `kernel` = $(K_h, K_w)$, `rank`, the input's `size` = $(H, W)$ and a `stride` for both directions, **return**
@@ -590,7 +597,8 @@ plot.lines(left, curves, percent=True, references={"whole network": evaluate(res
 # alone is not so good at first, for it must cut every layer, the last one included. Allowed to leave that one whole, it loses next to
 # nothing at 64 % of the weights. Measured losses are worth their seconds where the budget is tight: 38 % of the weights, 93.8 %, and nothing has been
 # trained yet.
-#
+
+# %% [markdown]
 # ### Use it: a fifth of the weights, with your own functions
 
 # %% tags=["demo"]

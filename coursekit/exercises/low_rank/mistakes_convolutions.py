@@ -134,12 +134,12 @@ def _with(first: str, second: str) -> Any:
     """
     neutral = (1, 0, 1)
 
-    def chosen(letters: str, settings: tuple[Pair, Pair, Pair]) -> list[Pair]:
-        picks = []
+    def chosen(letters: str, settings: tuple[Pair, Pair, Pair]) -> tuple[Pair, Pair, Pair]:
+        picks: list[Pair] = []
         for letter, pair, none in zip(letters, settings, neutral, strict=True):
             options = {"d": (pair[0], none), "a": (none, pair[1]), "b": pair, "n": (none, none)}
             picks.append((options | {"x": (pair[1], none), "y": (none, pair[0])})[letter])
-        return picks
+        return picks[0], picks[1], picks[2]
 
     def wrong(
         x: Tensor,
