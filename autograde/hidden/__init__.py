@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from autograde.hidden import (
     affine_quantization,
+    feature_distillation,
     iterative_pruning,
     low_rank,
     many_teachers,
@@ -22,6 +23,7 @@ __all__ = ["HIDDEN"]
 
 HIDDEN: dict[str, tuple[Test, ...]] = {
     **affine_quantization.HIDDEN,
+    **feature_distillation.HIDDEN,
     **quantization_aware.HIDDEN,
     **iterative_pruning.HIDDEN,
     **post_training.HIDDEN,

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from coursekit.exercises import (
     affine_quantization,
+    feature_distillation,
     iterative_pruning,
     low_rank,
     many_teachers,
@@ -28,6 +29,7 @@ _LESSONS = (
     weight_pruning,
     structured_pruning,
     low_rank,
+    feature_distillation,
     many_teachers,
 )
 _ALL: dict[str, Exercise] = {each.name: each for lesson in _LESSONS for each in lesson.EXERCISES}
