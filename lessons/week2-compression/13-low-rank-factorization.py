@@ -481,7 +481,7 @@ print("share of the MACs:" + "".join(f"{s:7.0%}" for s in shares))
 # %% tags=["demo", "nbval-ignore-output"]
 times = measure.latency(layers, torch.randn(16, 64, 14, 14), repeats=60)
 plot.lines(ranks, {"measured time": [times[str(r)].ratio for r in ranks], "MACs": shares}, xticks=ranks, references={"whole layer": 1.0},
-           xlabel="rank", ylabel="ratio to the whole layer", title="Time is saved later than MACs are");
+           xlabel="rank", ylabel="ratio to the whole layer", title="Time breaks even at a lower rank than MACs do");
 
 # %% [markdown]
 # Two layers mean two calls, and the tensor between them is written and read again. PyTorch's 3×3 convolution is also better tuned than a
