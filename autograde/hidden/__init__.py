@@ -16,6 +16,7 @@ from autograde.hidden import (
     reduced_precision,
     structured_pruning,
     weight_pruning,
+    weight_sharing,
 )
 from coursekit.exercises.spec import Test
 
@@ -32,4 +33,5 @@ HIDDEN: dict[str, tuple[Test, ...]] = {
     **low_rank.HIDDEN,
     **many_teachers.HIDDEN,
     **weight_pruning.HIDDEN,
+    **weight_sharing.HIDDEN,
 }
