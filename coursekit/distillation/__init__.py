@@ -28,6 +28,7 @@ from coursekit.distillation.losses import (
     smooth_targets,
     soften,
 )
+from coursekit.distillation.measured import distillation_curves
 from coursekit.distillation.mutual import learn_mutually, mutual_losses, mutual_step, peer_loss, train_peers
 from coursekit.distillation.objective import Batch, Objective, StudentAlone, Weighted
 from coursekit.distillation.progressive import (
@@ -72,6 +73,7 @@ __all__ = [
     "decoupled_kl",
     "distill",
     "distill_epoch",
+    "distillation_curves",
     "distillation_kl",
     "ensemble_probabilities",
     "ensemble_weights",
