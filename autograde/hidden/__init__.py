@@ -12,6 +12,7 @@ from autograde.hidden import (
     quantization_aware,
     reduced_precision,
     structured_pruning,
+    teacher_student,
     weight_pruning,
 )
 from coursekit.exercises.spec import Test
@@ -26,4 +27,5 @@ HIDDEN: dict[str, tuple[Test, ...]] = {
     **reduced_precision.HIDDEN,
     **structured_pruning.HIDDEN,
     **weight_pruning.HIDDEN,
+    **teacher_student.HIDDEN,
 }

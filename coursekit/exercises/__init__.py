@@ -11,6 +11,7 @@ from coursekit.exercises import (
     quantization_aware,
     reduced_precision,
     structured_pruning,
+    teacher_student,
     weight_pruning,
 )
 from coursekit.exercises.spec import CheckResult, Exercise, Mistake, Test, TestResult
@@ -25,6 +26,7 @@ _LESSONS = (
     reduced_precision,
     weight_pruning,
     structured_pruning,
+    teacher_student,
 )
 _ALL: dict[str, Exercise] = {each.name: each for lesson in _LESSONS for each in lesson.EXERCISES}
 
