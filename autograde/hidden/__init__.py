@@ -9,6 +9,7 @@ from autograde.hidden import (
     affine_quantization,
     feature_distillation,
     iterative_pruning,
+    low_rank,
     many_teachers,
     post_training,
     quantization_aware,
@@ -16,6 +17,7 @@ from autograde.hidden import (
     structured_pruning,
     teacher_student,
     weight_pruning,
+    weight_sharing,
 )
 from coursekit.exercises.spec import Test
 
@@ -29,7 +31,9 @@ HIDDEN: dict[str, tuple[Test, ...]] = {
     **post_training.HIDDEN,
     **reduced_precision.HIDDEN,
     **structured_pruning.HIDDEN,
+    **low_rank.HIDDEN,
     **many_teachers.HIDDEN,
     **weight_pruning.HIDDEN,
     **teacher_student.HIDDEN,
+    **weight_sharing.HIDDEN,
 }

@@ -8,6 +8,7 @@ from coursekit.exercises import (
     affine_quantization,
     feature_distillation,
     iterative_pruning,
+    low_rank,
     many_teachers,
     post_training,
     quantization_aware,
@@ -15,6 +16,7 @@ from coursekit.exercises import (
     structured_pruning,
     teacher_student,
     weight_pruning,
+    weight_sharing,
 )
 from coursekit.exercises.spec import CheckResult, Exercise, Mistake, Test, TestResult
 
@@ -29,6 +31,8 @@ _LESSONS = (
     weight_pruning,
     structured_pruning,
     teacher_student,
+    low_rank,
+    weight_sharing,
     feature_distillation,
     many_teachers,
 )
