@@ -116,7 +116,15 @@ class _Weighted(IntegerLayer):
 
     def multipliers(self) -> tuple[Tensor, Tensor]:
         """(multiplier, shift) of every output channel, int64 (C_out,) or (1,)."""
-        return quantize_multipliers(self._step() / self.output.scale)
+        return quantize_multipliers(self.factors())
+
+    def factors(self) -> Tensor:
+        """What an accumulator is multiplied by, float32 (C_out,) or (1,).
+
+        The scales are float32, so more bits of their quotient would mean nothing; and computed in float32, in this order,
+        it is the factor that ONNX Runtime uses.
+        """
+        return self.weight_scale * self.input.scale / self.output.scale
 
     def forward(self, *codes: Tensor) -> Tensor:
         return self._requantize(self.accumulate(*codes))

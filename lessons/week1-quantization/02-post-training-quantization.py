@@ -455,7 +455,7 @@ def run_in_integers(model, images):
             codes[step.name] = layer(*inputs)
             continue
         acc = layer.accumulate(*inputs)  # int32, (N, C, H, W) or (N, C)
-        factors = (layer.input.scale * layer.weight_scale.double() / layer.output.scale).clamp(min=2**-32)
+        factors = layer.factors().clamp(min=2**-32)  # input scale * weight scale / output scale
         multiplier, shift = torch.tensor([mine["quantize_multiplier"](m) for m in factors.tolist()]).T
         shape = (-1, *[1] * (acc.dim() - 2))  # one factor a channel
         q = mine["requantize"](acc, multiplier.reshape(shape), shift.reshape(shape), layer.output.zero_point)
