@@ -121,8 +121,8 @@ class _Weighted(IntegerLayer):
     def factors(self) -> Tensor:
         """What an accumulator is multiplied by, float32 (C_out,) or (1,).
 
-        The scales are float32, so more bits of their quotient would mean nothing; and computed in float32, in this order,
-        it is the factor that ONNX Runtime uses.
+        The scales are float32, so more bits of their quotient would mean nothing; and computed in float32, in this
+        order, it is the factor that ONNX Runtime uses.
         """
         return self.weight_scale * self.input.scale / self.output.scale
 

@@ -115,19 +115,27 @@ def calibrate(
 
 
 def clear_of_halves(operation: Operation, grids: dict[str, QParams]) -> QParams:
-    """The output grid of a sum, up to 1.1 % wider, on which no possible sum lies close to half a step.
+    """The output grid of a sum, where need be up to 1.1 % wider, on which no possible sum lies close to half a step.
 
-    Two 8-bit codes have only 65,536 sums. Where the ratio of two scales happens to be close to a simple fraction, many of
-    them lie on a half to within float32's error, and a runtime that rescales in float32 rounds them all the other way.
-    So of 24 slightly wider grids the one whose closest sum is farthest from a half is taken; range and zero point hold.
+    Two 8-bit codes have only 65,536 sums. Where the ratio of two scales happens to be close to a simple fraction,
+    many of them lie on a half to within float32's error, and a runtime that rescales in float32 rounds them all the
+    other way. So the first of 24 slightly wider grids is taken that has no sum within 2**-13 of a half, four times
+    float32's error at a code of 200, or else the one whose closest sum is farthest from it. The zero point holds.
 
     Args: operation: a sum. grids: of its inputs and, as observed, of its output.
     """
     (a, b), output = (grids[name] for name in operation.inputs), grids[operation.name]
     codes = [torch.arange(*_ends(grid), dtype=torch.float64) for grid in (a, b)]
     sums = a.values(codes[0], torch.float64)[:, None] + b.values(codes[1], torch.float64)
-    wider = [QParams(output.scale * (1 + k / 2048), output.zero_point, output.n_bits) for k in range(24)]
-    return max(wider, key=lambda grid: _distance_from_half(sums, grid, grid.bounds(operation.activation)))
+    best, distance = output, -1.0
+    for k in range(24):
+        wider = QParams(output.scale * (1 + k / 2048), output.zero_point, output.n_bits)
+        found = _distance_from_half(sums, wider, wider.bounds(operation.activation))
+        if found > distance:
+            best, distance = wider, found
+        if distance > 2**-13:
+            break
+    return best
 
 
 def _ends(grid: QParams) -> tuple[int, int]:
