@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from coursekit.quantization.affine import int_range, quantize, symmetric_scale
 from coursekit.quantization.grid import Activation, QParams, activate, as_qparams, pair
+from coursekit.quantization.halves import clear_weight_scales
 from coursekit.quantization.integer import (
     conv2d_accumulator,
     linear_accumulator,
@@ -108,6 +109,7 @@ class _Weighted(IntegerLayer):
         scale = weight_scales(
             weight, bias, self.input.scale, self.weight_bits, per_channel=self.per_channel
         ).float()
+        scale = clear_weight_scales(scale, self.input.scale, self.output, self.activation)
         self.weight_scale = scale
         self.weight = quantize(weight, _per_output(scale, weight), 0, self.weight_bits)
         self.bias.zero_()

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from coursekit.quantization.affine import check_finite, int_range
 from coursekit.quantization.folding import fold_batch_norms
 from coursekit.quantization.grid import QParams
+from coursekit.quantization.halves import clear_sum_grid
 from coursekit.quantization.integer_layers import IntegerLayer, QuantizedConv2d, QuantizedLinear
 from coursekit.quantization.integer_model import KINDS, QuantizedModel, Step
 from coursekit.quantization.observers import MinMaxObserver, Observer, range_qparams
@@ -71,7 +72,8 @@ def quantize_static(model: nn.Module, images: Tensor, config: StaticConfig | Non
     steps = []
     for operation in operations:
         if operation.kind == "add":
-            grids[operation.name] = clear_of_halves(operation, grids)
+            a, b = (grids[name] for name in operation.inputs)
+            grids[operation.name] = clear_sum_grid((a, b), grids[operation.name], operation.activation)
         layer = quantize_operation(operation, grids, config)
         grids.setdefault(operation.name, layer.output)
         steps.append(Step(operation.name, operation.inputs, layer))
@@ -112,43 +114,6 @@ def calibrate(
         name: QParams(*range_qparams(*observer.range(), config.activation_bits), config.activation_bits)
         for name, observer in observers.items()
     }
-
-
-def clear_of_halves(operation: Operation, grids: dict[str, QParams]) -> QParams:
-    """The output grid of a sum, where need be up to 1.1 % wider, on which no possible sum lies close to half a step.
-
-    Two 8-bit codes have only 65,536 sums. Where the ratio of two scales happens to be close to a simple fraction,
-    many of them lie on a half to within float32's error, and a runtime that rescales in float32 rounds them all the
-    other way. So the first of 24 slightly wider grids is taken that has no sum within 2**-13 of a half, four times
-    float32's error at a code of 200, or else the one whose closest sum is farthest from it. The zero point holds.
-
-    Args: operation: a sum. grids: of its inputs and, as observed, of its output.
-    """
-    (a, b), output = (grids[name] for name in operation.inputs), grids[operation.name]
-    codes = [torch.arange(*_ends(grid), dtype=torch.float64) for grid in (a, b)]
-    sums = a.values(codes[0], torch.float64)[:, None] + b.values(codes[1], torch.float64)
-    best, distance = output, -1.0
-    for k in range(24):
-        wider = QParams(output.scale * (1 + k / 2048), output.zero_point, output.n_bits)
-        found = _distance_from_half(sums, wider, wider.bounds(operation.activation))
-        if found > distance:
-            best, distance = wider, found
-        if distance > 2**-13:
-            break
-    return best
-
-
-def _ends(grid: QParams) -> tuple[int, int]:
-    qmin, qmax = int_range(grid.n_bits)
-    return qmin, qmax + 1
-
-
-def _distance_from_half(sums: Tensor, grid: QParams, bounds: tuple[int, int]) -> float:
-    """In steps, of the sums that are not clamped."""
-    low, high = bounds
-    steps = sums / grid.scale
-    inside = (steps + grid.zero_point > low - 1) & (steps + grid.zero_point < high + 1)
-    return (steps - steps.floor() - 0.5).abs()[inside].min().item()
 
 
 class _Watching(fx.Interpreter):
