@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 from coursekit.exercises import (
     affine_quantization,
+    feature_distillation,
     iterative_pruning,
+    many_teachers,
     post_training,
     quantization_aware,
     reduced_precision,
@@ -25,6 +27,8 @@ _LESSONS = (
     reduced_precision,
     weight_pruning,
     structured_pruning,
+    feature_distillation,
+    many_teachers,
 )
 _ALL: dict[str, Exercise] = {each.name: each for lesson in _LESSONS for each in lesson.EXERCISES}
 
