@@ -129,7 +129,10 @@ def _owners() -> list[Any]:
 
 def _below(base: type) -> set[type]:
     """A class and all that are derived from it so far."""
-    return {base}.union(*(_below(each) for each in type.__subclasses__(base)))
+    found = {base}
+    for derived in type.__subclasses__(base):
+        found |= _below(derived)
+    return found
 
 
 def _fixtures() -> list[Any]:
