@@ -15,6 +15,7 @@ from autograde.hidden import (
     reduced_precision,
     structured_pruning,
     weight_pruning,
+    weight_sharing,
 )
 from coursekit.exercises.spec import Test
 
@@ -30,4 +31,5 @@ HIDDEN: dict[str, tuple[Test, ...]] = {
     **structured_pruning.HIDDEN,
     **many_teachers.HIDDEN,
     **weight_pruning.HIDDEN,
+    **weight_sharing.HIDDEN,
 }

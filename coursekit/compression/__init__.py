@@ -1,6 +1,12 @@
 """Compression: the same network in fewer bytes, each of them counted in a file that loads again."""
 
 from coursekit.compression.artifact import ArtifactError, Part, contents, load, save
+from coursekit.compression.codebooks import (
+    codebook_gradient,
+    kmeans_step,
+    share_with_zeros,
+    sharing_rate,
+)
 from coursekit.compression.encodings import Encoded, decode_gaps, decode_tensor, encode_gaps, encode_tensor
 from coursekit.compression.huffman import (
     canonical_codes,
@@ -44,6 +50,14 @@ from coursekit.compression.ranks import (
     rank_scan,
     ranks_for_budget,
 )
+from coursekit.compression.sharing import (
+    attach_codebooks,
+    codebooks_of,
+    finalize_codebooks,
+    finetune_centroids,
+    share_weights,
+    shareable,
+)
 from coursekit.compression.tensor import cp_conv, evbmf_rank, tucker2_conv, tucker_ranks
 
 __all__ = [
@@ -55,9 +69,12 @@ __all__ = [
     "RankTable",
     "SvdFactors",
     "assign",
+    "attach_codebooks",
     "break_even_rank",
     "canonical_codes",
     "code_lengths",
+    "codebook_gradient",
+    "codebooks_of",
     "contents",
     "conv_like",
     "cp_conv",
@@ -77,6 +94,8 @@ __all__ = [
     "factorize_network",
     "factorize_ranks",
     "factorize_to_budget",
+    "finalize_codebooks",
+    "finetune_centroids",
     "greedy_ranks",
     "huffman_decode",
     "huffman_encode",
@@ -84,6 +103,7 @@ __all__ = [
     "initial_centroids",
     "kmeans",
     "kmeans_exact",
+    "kmeans_step",
     "limited_lengths",
     "lloyd",
     "load",
@@ -93,6 +113,10 @@ __all__ = [
     "replace_module_",
     "save",
     "separable_conv2d",
+    "share_weights",
+    "share_with_zeros",
+    "shareable",
+    "sharing_rate",
     "spatial_factors",
     "split_cost",
     "svd_factors",

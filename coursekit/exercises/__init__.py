@@ -14,6 +14,7 @@ from coursekit.exercises import (
     reduced_precision,
     structured_pruning,
     weight_pruning,
+    weight_sharing,
 )
 from coursekit.exercises.spec import CheckResult, Exercise, Mistake, Test, TestResult
 
@@ -27,6 +28,7 @@ _LESSONS = (
     reduced_precision,
     weight_pruning,
     structured_pruning,
+    weight_sharing,
     feature_distillation,
     many_teachers,
 )
