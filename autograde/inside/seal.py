@@ -129,10 +129,8 @@ def _owners() -> list[Any]:
 
 def _below(base: type) -> set[type]:
     """A class and all that are derived from it so far."""
-    found = {base}
-    for derived in type.__subclasses__(base):
-        found |= _below(derived)
-    return found
+    children: list[type] = type.__subclasses__(base)
+    return {base}.union(*map(_below, children))
 
 
 def _fixtures() -> list[Any]:
