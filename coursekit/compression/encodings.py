@@ -213,7 +213,10 @@ def _decode_shared(encoded: Encoded, shape: tuple[int, ...], dtype: torch.dtype)
 
 
 def _decode_huffman(encoded: Encoded, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    return _looked_up(_from_bytes(encoded.blobs["codebook"], dtype), huffman_decode(encoded.blobs["indices"]))
+    return _looked_up(
+        _from_bytes(encoded.blobs["codebook"], dtype),
+        huffman_decode(encoded.blobs["indices"], most=math.prod(shape)),
+    )
 
 
 def _looked_up(codebook: Tensor, indices: Tensor) -> Tensor:
@@ -223,10 +226,8 @@ def _looked_up(codebook: Tensor, indices: Tensor) -> Tensor:
 
 
 def _decode_grid(encoded: Encoded, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    scales, codes = (
-        _from_bytes(encoded.blobs["scales"], torch.float32),
-        huffman_decode(encoded.blobs["codes"]),
-    )
+    scales = _from_bytes(encoded.blobs["scales"], torch.float32)
+    codes = huffman_decode(encoded.blobs["codes"], most=math.prod(shape))
     return (codes.reshape(len(scales), -1) - int(encoded.facts["offset"])).float() * scales[:, None]
 
 
@@ -234,7 +235,10 @@ def _decode_sparse(encoded: Encoded, shape: tuple[int, ...], dtype: torch.dtype)
     if encoded.facts["inner"] == "sparse":
         raise ValueError("a sparse tensor's values are not themselves sparse")
     inner = Encoded(encoded.facts["inner"], encoded.blobs, encoded.facts)
-    kept = decode_gaps(huffman_decode(encoded.blobs["positions"]), math.prod(shape))
+    n = math.prod(shape)
+    kept = decode_gaps(
+        huffman_decode(encoded.blobs["positions"], most=n), n
+    )  # a symbol takes a place at least
     values = decode_tensor(inner, (int(kept.sum()),), dtype)
     flat = torch.zeros(len(kept), dtype=dtype)
     flat[kept] = values
