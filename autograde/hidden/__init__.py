@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from autograde.hidden import (
     affine_quantization,
+    compression_pipeline,
     iterative_pruning,
     post_training,
     quantization_aware,
@@ -26,4 +27,5 @@ HIDDEN: dict[str, tuple[Test, ...]] = {
     **reduced_precision.HIDDEN,
     **structured_pruning.HIDDEN,
     **weight_pruning.HIDDEN,
+    **compression_pipeline.HIDDEN,
 }

@@ -16,6 +16,7 @@ from coursekit.plot._quantization import (
     histogram_with_levels,
     staircase,
 )
+from coursekit.plot._radar import radar
 from coursekit.plot._style import PALETTE, style
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "magnitudes",
     "pareto",
     "pareto_front",
+    "radar",
     "staircase",
     "style",
 ]

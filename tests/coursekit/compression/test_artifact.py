@@ -109,8 +109,16 @@ def after(name: str, step: str) -> nn.Module:
     return STEPS[step](zoo.load(name))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
+# In both orders for one network of each kind, in one order for the others.
+BOTH_ORDERS = ("lenet300", "mobilenet", "resnet20")
+CASES = [
+    (name, pair) for name in NETWORKS for pair in PAIRS if name in BOTH_ORDERS or pair == tuple(sorted(pair))
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "pair"), CASES, ids=lambda each: each if isinstance(each, str) else "+".join(each)
+)
 def test_a_network_after_any_two_steps_comes_back_exactly(name, pair, images, tmp_path):
     model = STEPS[pair[1]](after(name, pair[0]))
     size = save(model, tmp_path / "net")
