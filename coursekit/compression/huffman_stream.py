@@ -34,7 +34,7 @@ MOST_STREAMS = 4096
 MOST_SYMBOLS = 1 << 16
 LENGTH_BITS = 5
 ALONE = 31  # stands, among the lengths, for the empty code of a symbol that alone occurs
-FILL_BITS = 33  # that are sure to be in a stream's buffer after it was filled
+FILL_BITS = 49  # that are sure to be in a stream's buffer after it was filled
 Ints = NDArray[np.int64]
 
 
@@ -185,12 +185,11 @@ def _table(lengths: Ints) -> tuple[NDArray[np.uint16], Ints, int]:
 
 
 def _words(payload: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """The eight bytes from every fourth one on, as one number: any 33 bits lie in one of them."""
-    n = len(payload) // 4 + 1
-    padded = np.zeros(4 * (n + 1), dtype=np.uint8)
+    """The eight bytes from every second one on, as one number: any 49 bits lie in one of them."""
+    n = len(payload) // 2 + 1
+    padded = np.zeros(2 * n + 8, dtype=np.uint8)
     padded[: len(payload)] = payload
-    fours = padded.view(">u4").astype(np.uint64)
-    return (fours[:-1] << np.uint64(32)) | fours[1:]
+    return np.ndarray((n,), dtype=">u8", buffer=padded, strides=(2,)).astype(np.uint64)
 
 
 def _run(
@@ -204,15 +203,16 @@ def _run(
     """Decodes all streams in step, a row of `out` at a time; `position` is left behind the last bit read."""
     buffer = np.empty(len(position), dtype=np.uint64)  # the next bits of each stream, the first one highest
     at, key, step = (np.empty_like(position) for _ in range(3))
-    down, per_fill = np.uint64(64 - window), FILL_BITS // window
+    at_bits, key_bits, step_bits = (x.view(np.uint64) for x in (at, key, step))
+    down, per_fill = np.array(64 - window, dtype=np.uint64), FILL_BITS // window
     for start in range(0, len(out), per_fill):
-        np.right_shift(position, 5, out=at)
-        np.take(words, at, out=buffer, mode="clip")  # a damaged stream may run over its end
-        np.bitwise_and(position, 31, out=at)
-        np.left_shift(buffer, at.view(np.uint64), out=buffer)
+        np.right_shift(position, 4, out=at)
+        words.take(at, out=buffer, mode="clip")  # a damaged stream may run over its end
+        np.bitwise_and(position, 15, out=at)
+        np.left_shift(buffer, at_bits, out=buffer)
         for row in out[start : start + per_fill]:
-            np.right_shift(buffer, down, out=key.view(np.uint64))
-            np.take(symbols, key, out=row, mode="clip")
-            np.take(advance, key, out=step, mode="clip")
-            np.left_shift(buffer, step.view(np.uint64), out=buffer)
+            np.right_shift(buffer, down, out=key_bits)
+            symbols.take(key, out=row, mode="clip")
+            advance.take(key, out=step, mode="clip")
+            np.left_shift(buffer, step_bits, out=buffer)
             np.add(position, step, out=position)
