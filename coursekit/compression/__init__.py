@@ -1,6 +1,12 @@
 """Compression: the same network in fewer bytes, each of them counted in a file that loads again."""
 
 from coursekit.compression.artifact import ArtifactError, Part, contents, load, save
+from coursekit.compression.codebooks import (
+    codebook_gradient,
+    kmeans_step,
+    share_with_zeros,
+    sharing_rate,
+)
 from coursekit.compression.encodings import Encoded, decode_gaps, decode_tensor, encode_gaps, encode_tensor
 from coursekit.compression.huffman import (
     canonical_codes,
@@ -30,6 +36,14 @@ from coursekit.compression.lowrank import (
     truncated_svd,
     weight_matrix,
 )
+from coursekit.compression.sharing import (
+    attach_codebooks,
+    codebooks_of,
+    finalize_codebooks,
+    finetune_centroids,
+    share_weights,
+    shareable,
+)
 from coursekit.compression.tensor import cp_conv, evbmf_rank, tucker2_conv, tucker_ranks
 
 __all__ = [
@@ -40,9 +54,12 @@ __all__ = [
     "Part",
     "SvdFactors",
     "assign",
+    "attach_codebooks",
     "break_even_rank",
     "canonical_codes",
     "code_lengths",
+    "codebook_gradient",
+    "codebooks_of",
     "contents",
     "conv_like",
     "cp_conv",
@@ -58,18 +75,25 @@ __all__ = [
     "factorize_conv_spatial",
     "factorize_linear",
     "factorize_network",
+    "finalize_codebooks",
+    "finetune_centroids",
     "huffman_decode",
     "huffman_encode",
     "huffman_stats",
     "initial_centroids",
     "kmeans",
     "kmeans_exact",
+    "kmeans_step",
     "limited_lengths",
     "lloyd",
     "load",
     "rank_for_energy",
     "replace_module_",
     "save",
+    "share_weights",
+    "share_with_zeros",
+    "shareable",
+    "sharing_rate",
     "truncated_svd",
     "tucker2_conv",
     "tucker_ranks",

@@ -53,13 +53,14 @@ class Part:
     size_bytes: int
 
 
-def save(model: nn.Module, path: str | PathLike[str]) -> int:
+def save(model: nn.Module, path: str | PathLike[str], *, huffman: bool = True) -> int:
     """Writes a network into one file, each tensor in the smallest form that gives it back exactly.
 
     Pruned weights, shared weights, weights on a grid of integers and 16-bit values become small by themselves: what a
     technique did to the values is found in them. The file is written beside its place and moved there whole.
 
     Args:    model: one of coursekit.models, with parts replaced or cut, or an nn.Sequential of plain layers.
+             huffman: False for codes of a fixed number of bits: to see what Huffman coding brings.
     Returns: the bytes of the file.
     Raises:  TypeError naming the part of the model, or the tensor, that has no form in a file.
     Source:  Taught in lesson 15.
@@ -67,7 +68,7 @@ def save(model: nn.Module, path: str | PathLike[str]) -> int:
     header: dict[str, Any] = {"structure": describe_structure(model), "tensors": []}
     blobs: list[bytes] = []
     for name, tensor in model.state_dict().items():
-        encoded = encode_tensor(tensor)
+        encoded = encode_tensor(tensor, huffman=huffman)
         lengths = {part: len(blob) for part, blob in encoded.blobs.items()}
         dtype = str(tensor.dtype).removeprefix("torch.")
         header["tensors"].append([name, list(tensor.shape), dtype, encoded.kind, encoded.facts, lengths])

@@ -147,6 +147,18 @@ def test_each_technique_makes_the_file_smaller_by_itself(tmp_path):
     assert save(shared(pruned(model)), tmp_path / "both") < 0.05 * whole
 
 
+@pytest.mark.parametrize("steps", [(), ("pruned",), ("pruned", "shared"), ("four_bits",)], ids="+".join)
+def test_without_huffman_coding_the_same_comes_back_and_takes_more(steps, images, tmp_path):
+    model = zoo.load("lenet300")
+    for step in steps:
+        model = STEPS[step](model)
+    size = save(model, tmp_path / "fixed", huffman=False)
+    again = load(tmp_path / "fixed")
+    assert all(torch.equal(again.state_dict()[key], tensor) for key, tensor in model.state_dict().items())
+    assert size == sum(part.size_bytes for part in contents(tmp_path / "fixed"))
+    assert size >= save(model, tmp_path / "coded") if steps else size == save(model, tmp_path / "coded")
+
+
 def test_a_sequential_of_plain_layers_and_a_tucker_layer_come_back(images, tmp_path):
     torch.manual_seed(0)
     model = nn.Sequential(
@@ -338,12 +350,12 @@ def test_another_version_and_another_kind_of_file_are_said_so(tmp_path):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.booleans(), max_size=60), st.integers(0, 600))
-def test_gaps_come_back(flags, n_before):
+@given(st.lists(st.booleans(), max_size=60), st.integers(0, 600), st.sampled_from([1, 3, 31, 255]))
+def test_gaps_come_back(flags, n_before, full):
     kept = torch.tensor([False] * n_before + flags, dtype=torch.bool)
-    symbols = encode_gaps(kept)
-    assert torch.equal(decode_gaps(symbols, len(kept)), kept)
-    assert int((symbols != 255).sum()) == int(kept.sum())
+    symbols = encode_gaps(kept, full)
+    assert torch.equal(decode_gaps(symbols, len(kept), full), kept)
+    assert int((symbols != full).sum()) == int(kept.sum())
 
 
 @pytest.mark.parametrize("symbols, n", [([256], 999), ([-1], 9), ([1, 255], 999), ([3], 3)])
