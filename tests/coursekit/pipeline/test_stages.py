@@ -72,8 +72,8 @@ def test_agreement_is_with_the_original_and_not_with_the_network_itself(lenet, t
 
     def ruin(model: nn.Module) -> nn.Module:
         with torch.no_grad():
-            model.fc3.weight.zero_()
-            model.fc3.bias.copy_(torch.eye(10)[0])
+            model.get_parameter("fc3.weight").zero_()
+            model.get_parameter("fc3.bias").copy_(torch.eye(10)[0])
         return model
 
     _, ledger = Pipeline([ruin], data=test_images, repeats=1)(lenet)
