@@ -29,7 +29,7 @@ ORIGINAL = "original"
 _HEADINGS = {
     "name": "stage",
     "accuracy": "accuracy",
-    "agreement": "as the original says",
+    "agreement": "agreement",
     "size_bytes": "bytes",
     "smaller": "smaller",
     "nonzero": "non-zero parameters",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.projections.polar import PolarAxes
 
 from coursekit.plot._style import LINE_STYLES, MARKERS, PALETTE, array, in_style
 
@@ -35,18 +37,23 @@ def radar(values: Mapping[str, Mapping[str, float]], *, title: str) -> Axes:
         raise ValueError("a measure is negative, or 0 for all: there is no rim to draw it to")
     most = table.max(0)
     angles = np.linspace(0, 2 * np.pi, len(spokes), endpoint=False)
-    _, ax = plt.subplots(figsize=(7.0, 4.6), subplot_kw={"projection": "polar"})
+    _, drawn = plt.subplots(figsize=(7.6, 4.4), subplot_kw={"projection": "polar"})
+    ax = cast(PolarAxes, drawn)
     for i, (name, row) in enumerate(zip(values, table / most, strict=True)):
         ax.plot(
             [*angles, angles[0]], [*row, row[0]], label=name, color=PALETTE[i], linestyle=LINE_STYLES[i],
             marker=MARKERS[i], clip_on=False,
         )  # fmt: skip
+    ax.set_theta_zero_location("N")
+    ax.set_theta_direction(-1)
     ax.set_ylim(0, 1)
     ax.set_yticks([0.25, 0.5, 0.75, 1.0], labels=[])
     ax.set_xticks(
         angles, labels=[f"{spoke}\n(rim: {rim:.3g})" for spoke, rim in zip(spokes, most, strict=True)]
     )
-    ax.tick_params(axis="x", pad=14)
-    ax.set_title(title, pad=18)
-    ax.legend(loc="center left", bbox_to_anchor=(1.25, 0.5))
+    for angle, label in zip(angles, ax.get_xticklabels(), strict=True):
+        side = np.sin(angle)  # the first spoke points up, the others follow clockwise
+        label.set_horizontalalignment("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
+    ax.set_title(title, pad=14)
+    ax.legend(loc="center left", bbox_to_anchor=(1.35, 0.5))
     return ax
