@@ -8,7 +8,9 @@ from __future__ import annotations
 from autograde.hidden import (
     affine_quantization,
     compression_pipeline,
+    feature_distillation,
     iterative_pruning,
+    many_teachers,
     post_training,
     quantization_aware,
     reduced_precision,
@@ -21,11 +23,13 @@ __all__ = ["HIDDEN"]
 
 HIDDEN: dict[str, tuple[Test, ...]] = {
     **affine_quantization.HIDDEN,
+    **feature_distillation.HIDDEN,
     **quantization_aware.HIDDEN,
     **iterative_pruning.HIDDEN,
     **post_training.HIDDEN,
     **reduced_precision.HIDDEN,
     **structured_pruning.HIDDEN,
+    **many_teachers.HIDDEN,
     **weight_pruning.HIDDEN,
     **compression_pipeline.HIDDEN,
 }

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from coursekit.exercises import (
     affine_quantization,
     compression_pipeline,
+    feature_distillation,
     iterative_pruning,
+    many_teachers,
     post_training,
     quantization_aware,
     reduced_precision,
@@ -27,6 +29,8 @@ _LESSONS = (
     weight_pruning,
     structured_pruning,
     compression_pipeline,
+    feature_distillation,
+    many_teachers,
 )
 _ALL: dict[str, Exercise] = {each.name: each for lesson in _LESSONS for each in lesson.EXERCISES}
 

@@ -13,6 +13,7 @@ from coursekit.pipeline.search import Budget, BudgetError, Candidate, SearchConf
 from coursekit.pipeline.source import load_network
 from coursekit.pipeline.stages import Pipeline, Stage, StageLedger, Step, measure_stages, step_name
 from coursekit.pipeline.steps import (
+    Distil,
     FineTune,
     NamedStep,
     Trainer,
@@ -31,6 +32,7 @@ __all__ = [
     "BudgetError",
     "Candidate",
     "ComprehensiveModelCompressor",
+    "Distil",
     "FineTune",
     "NamedStep",
     "OptimizationPipeline",

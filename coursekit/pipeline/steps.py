@@ -19,6 +19,7 @@ from coursekit.compression import factorize_network, replace_module_, tucker2_co
 from coursekit.compression.lowrank import rank_for_energy
 from coursekit.compression.sharing import attach_codebooks, finalize_codebooks, share_weights, shareable
 from coursekit.data import Dataset
+from coursekit.distillation import DistillationLoss, Objective, distill
 from coursekit.pruning import (
     ChannelPruning,
     attach_masks,
@@ -33,6 +34,7 @@ from coursekit.quantization import fake_quantize, quantize_weights, symmetric_sc
 from coursekit.train import Recipe, fit
 
 __all__ = [
+    "Distil",
     "FineTune",
     "NamedStep",
     "Trainer",
@@ -63,6 +65,22 @@ class FineTune:
 
     def __call__(self, model: nn.Module) -> None:
         fit(model, self.train, self.recipe, progress=self.progress)
+
+
+@dataclass(frozen=True)
+class Distil:
+    """Trains a network in place on what a teacher, most often the original, says of each image.
+
+    Attributes: teacher: left as it is. objective: Hinton's loss by default.
+    """
+
+    teacher: nn.Module
+    train: Dataset
+    recipe: Recipe = field(default_factory=lambda: Recipe(epochs=1, peak_lr=0.02, augment=True))
+    objective: Objective = field(default_factory=DistillationLoss)
+
+    def __call__(self, model: nn.Module) -> None:
+        distill(model, self.teacher, self.train, self.objective, self.recipe)
 
 
 @dataclass(frozen=True)
