@@ -16,6 +16,7 @@ from autograde.hidden import (
     reduced_precision,
     structured_pruning,
     weight_pruning,
+    weight_sharing,
 )
 from coursekit.exercises.spec import Test
 
@@ -31,5 +32,9 @@ HIDDEN: dict[str, tuple[Test, ...]] = {
     **structured_pruning.HIDDEN,
     **many_teachers.HIDDEN,
     **weight_pruning.HIDDEN,
+<<<<<<< HEAD
     **compression_pipeline.HIDDEN,
+=======
+    **weight_sharing.HIDDEN,
+>>>>>>> main
 }

@@ -22,8 +22,8 @@ def kmeans_step(values: Tensor, centroids: Tensor) -> Tensor:
     Raises:  ValueError if there are more centroids than values, or none, or they do not ascend.
     Source:  Lloyd 1982, Least squares quantization in PCM. Taught in lesson 11.
 
-    >>> kmeans_step(torch.tensor([0.0, 1.0, 5.0]), torch.tensor([0.0, 4.0, 9.0]))
-    tensor([0.0000, 1.0000, 5.0000], dtype=torch.float64)
+    >>> kmeans_step(torch.tensor([0.0, 1.0, 3.0, 7.0]), torch.tensor([0.0, 4.0, 90.0]))
+    tensor([0.5000, 5.0000, 7.0000], dtype=torch.float64)
     """
     flat, centres = values.detach().double().flatten(), centroids.detach().double()
     if not 0 < centres.numel() <= flat.numel():

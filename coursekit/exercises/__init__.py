@@ -15,6 +15,7 @@ from coursekit.exercises import (
     reduced_precision,
     structured_pruning,
     weight_pruning,
+    weight_sharing,
 )
 from coursekit.exercises.spec import CheckResult, Exercise, Mistake, Test, TestResult
 
@@ -29,6 +30,7 @@ _LESSONS = (
     weight_pruning,
     structured_pruning,
     compression_pipeline,
+    weight_sharing,
     feature_distillation,
     many_teachers,
 )
