@@ -10,6 +10,7 @@ from autograde.hidden import (
     compression_pipeline,
     feature_distillation,
     iterative_pruning,
+    low_rank,
     many_teachers,
     post_training,
     quantization_aware,
@@ -30,11 +31,9 @@ HIDDEN: dict[str, tuple[Test, ...]] = {
     **post_training.HIDDEN,
     **reduced_precision.HIDDEN,
     **structured_pruning.HIDDEN,
+    **low_rank.HIDDEN,
     **many_teachers.HIDDEN,
     **weight_pruning.HIDDEN,
-<<<<<<< HEAD
     **compression_pipeline.HIDDEN,
-=======
     **weight_sharing.HIDDEN,
->>>>>>> main
 }
