@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from autograde.hidden import (
     affine_quantization,
+    compression_pipeline,
     feature_distillation,
     iterative_pruning,
     low_rank,
@@ -35,5 +36,6 @@ HIDDEN: dict[str, tuple[Test, ...]] = {
     **many_teachers.HIDDEN,
     **weight_pruning.HIDDEN,
     **teacher_student.HIDDEN,
+    **compression_pipeline.HIDDEN,
     **weight_sharing.HIDDEN,
 }

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from coursekit.exercises import (
     affine_quantization,
+    compression_pipeline,
     feature_distillation,
     iterative_pruning,
     low_rank,
@@ -31,6 +32,7 @@ _LESSONS = (
     weight_pruning,
     structured_pruning,
     teacher_student,
+    compression_pipeline,
     low_rank,
     weight_sharing,
     feature_distillation,
