@@ -18,6 +18,7 @@ from coursekit.distillation.ensembles import Ensemble, ensemble_probabilities, e
 from coursekit.distillation.epoch import distill_epoch
 from coursekit.distillation.hints import Hints, hint_loss, hint_stage, match_size
 from coursekit.distillation.hooks import capture, capture_features, feature_shapes
+from coursekit.distillation.layers import measured_layers
 from coursekit.distillation.loop import distill
 from coursekit.distillation.losses import (
     DistillationLoss,
@@ -86,6 +87,7 @@ __all__ = [
     "kd_loss",
     "learn_mutually",
     "match_size",
+    "measured_layers",
     "missing_class_bias",
     "mutual_losses",
     "mutual_step",
