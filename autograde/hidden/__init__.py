@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from autograde.hidden import (
     affine_quantization,
+    compression_pipeline,
     feature_distillation,
     iterative_pruning,
     low_rank,
@@ -33,5 +34,6 @@ HIDDEN: dict[str, tuple[Test, ...]] = {
     **low_rank.HIDDEN,
     **many_teachers.HIDDEN,
     **weight_pruning.HIDDEN,
+    **compression_pipeline.HIDDEN,
     **weight_sharing.HIDDEN,
 }

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from coursekit.exercises import (
     affine_quantization,
+    compression_pipeline,
     feature_distillation,
     iterative_pruning,
     low_rank,
@@ -29,6 +30,7 @@ _LESSONS = (
     reduced_precision,
     weight_pruning,
     structured_pruning,
+    compression_pipeline,
     low_rank,
     weight_sharing,
     feature_distillation,
