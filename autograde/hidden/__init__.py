@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from autograde.hidden import (
     affine_quantization,
+    compression_pipeline,
     feature_distillation,
     iterative_pruning,
     low_rank,
@@ -15,6 +16,7 @@ from autograde.hidden import (
     quantization_aware,
     reduced_precision,
     structured_pruning,
+    teacher_student,
     weight_pruning,
     weight_sharing,
 )
@@ -33,5 +35,7 @@ HIDDEN: dict[str, tuple[Test, ...]] = {
     **low_rank.HIDDEN,
     **many_teachers.HIDDEN,
     **weight_pruning.HIDDEN,
+    **teacher_student.HIDDEN,
+    **compression_pipeline.HIDDEN,
     **weight_sharing.HIDDEN,
 }

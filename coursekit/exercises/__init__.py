@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from coursekit.exercises import (
     affine_quantization,
+    compression_pipeline,
     feature_distillation,
     iterative_pruning,
     low_rank,
@@ -14,6 +15,7 @@ from coursekit.exercises import (
     quantization_aware,
     reduced_precision,
     structured_pruning,
+    teacher_student,
     weight_pruning,
     weight_sharing,
 )
@@ -29,6 +31,8 @@ _LESSONS = (
     reduced_precision,
     weight_pruning,
     structured_pruning,
+    teacher_student,
+    compression_pipeline,
     low_rank,
     weight_sharing,
     feature_distillation,
