@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from autograde.hidden import (
     affine_quantization,
+    huffman_coding,
     iterative_pruning,
     post_training,
     quantization_aware,
@@ -25,5 +26,6 @@ HIDDEN: dict[str, tuple[Test, ...]] = {
     **post_training.HIDDEN,
     **reduced_precision.HIDDEN,
     **structured_pruning.HIDDEN,
+    **huffman_coding.HIDDEN,
     **weight_pruning.HIDDEN,
 }

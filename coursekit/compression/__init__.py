@@ -30,12 +30,15 @@ from coursekit.compression.lowrank import (
     truncated_svd,
     weight_matrix,
 )
+from coursekit.compression.prefix import HuffmanCoding, coded_bytes, decode_symbols
+from coursekit.compression.relative import from_relative_positions, relative_positions
 from coursekit.compression.tensor import cp_conv, evbmf_rank, tucker2_conv, tucker_ranks
 
 __all__ = [
     "ArtifactError",
     "Clusters",
     "Encoded",
+    "HuffmanCoding",
     "HuffmanStats",
     "Part",
     "SvdFactors",
@@ -43,10 +46,12 @@ __all__ = [
     "break_even_rank",
     "canonical_codes",
     "code_lengths",
+    "coded_bytes",
     "contents",
     "conv_like",
     "cp_conv",
     "decode_gaps",
+    "decode_symbols",
     "decode_tensor",
     "encode_gaps",
     "encode_tensor",
@@ -58,6 +63,7 @@ __all__ = [
     "factorize_conv_spatial",
     "factorize_linear",
     "factorize_network",
+    "from_relative_positions",
     "huffman_decode",
     "huffman_encode",
     "huffman_stats",
@@ -68,6 +74,7 @@ __all__ = [
     "lloyd",
     "load",
     "rank_for_energy",
+    "relative_positions",
     "replace_module_",
     "save",
     "truncated_svd",

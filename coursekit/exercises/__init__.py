@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from coursekit.exercises import (
     affine_quantization,
+    huffman_coding,
     iterative_pruning,
     post_training,
     quantization_aware,
@@ -25,6 +26,7 @@ _LESSONS = (
     reduced_precision,
     weight_pruning,
     structured_pruning,
+    huffman_coding,
 )
 _ALL: dict[str, Exercise] = {each.name: each for lesson in _LESSONS for each in lesson.EXERCISES}
 
