@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from coursekit.data import Dataset, batches, flip_and_shift
 
-__all__ = ["History", "Recipe", "eval_mode", "evaluate", "fit", "predict"]
+__all__ = ["History", "Recipe", "descend", "eval_mode", "evaluate", "fit", "one_cycle", "predict"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,19 @@ class History:
     accuracy: list[float] = field(default_factory=list)
 
 
+def one_cycle(
+    parameters: Iterable[nn.Parameter], recipe: Recipe, steps: int
+) -> tuple[torch.optim.SGD, torch.optim.lr_scheduler.OneCycleLR]:
+    """The optimizer of a recipe, and the schedule of its learning rate over so many steps; each is stepped in turn."""
+    optimizer = torch.optim.SGD(
+        parameters, recipe.peak_lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.peak_lr, total_steps=steps, pct_start=0.2, cycle_momentum=False
+    )
+    return optimizer, schedule
+
+
 def fit(
     model: nn.Module,
     train: Dataset,
@@ -72,12 +85,7 @@ def fit(
         raise ValueError(f"there is nothing to train: {len(train)} images, {recipe.epochs} epochs")
     generator = torch.Generator().manual_seed(recipe.seed)
     steps = recipe.epochs * -(-len(train) // recipe.batch_size)
-    optimizer = torch.optim.SGD(
-        model.parameters(), recipe.peak_lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.peak_lr, total_steps=steps, pct_start=0.2, cycle_momentum=False
-    )
+    optimizer, schedule = one_cycle(model.parameters(), recipe, steps)
     history, done = History(), 0
     with tqdm(total=steps, disable=not progress, desc="training", unit="step") as bar:
         for _ in range(recipe.epochs):
@@ -89,12 +97,7 @@ def fit(
                 with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
                     logits = model(images)
                 loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-                if not loss.isfinite():
-                    raise FloatingPointError(f"the loss became {loss.item()}; lower peak_lr={recipe.peak_lr}")
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
+                descend(loss, optimizer, schedule)
                 total += loss.item() * len(labels)
                 done += 1
                 if on_step is not None:
@@ -107,6 +110,20 @@ def fit(
             bar.set_postfix(loss=f"{history.loss[-1]:.3f}", **measured)
     model.eval()
     return history
+
+
+def descend(loss: Tensor, optimizer: torch.optim.SGD, schedule: torch.optim.lr_scheduler.OneCycleLR) -> None:
+    """One step of the optimizer and its schedule along the gradient of `loss`.
+
+    Raises: FloatingPointError, before any weight changes, if the loss is NaN or infinite.
+    """
+    if not loss.isfinite():
+        peak_lr = optimizer.param_groups[0]["max_lr"]
+        raise FloatingPointError(f"the loss became {loss.item()}; lower peak_lr={peak_lr}")
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    schedule.step()
 
 
 @contextlib.contextmanager

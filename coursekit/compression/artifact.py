@@ -31,7 +31,7 @@ __all__ = ["ArtifactError", "Part", "contents", "load", "save"]
 
 MAGIC, VERSION = b"CKNN", 1
 HEAD = struct.Struct("<4sHII")
-MOST_HEADER = 1 << 24
+MOST_HEADER = 1 << 22
 
 
 class ArtifactError(ValueError):
@@ -53,13 +53,14 @@ class Part:
     size_bytes: int
 
 
-def save(model: nn.Module, path: str | PathLike[str]) -> int:
+def save(model: nn.Module, path: str | PathLike[str], *, huffman: bool = True) -> int:
     """Writes a network into one file, each tensor in the smallest form that gives it back exactly.
 
     Pruned weights, shared weights, weights on a grid of integers and 16-bit values become small by themselves: what a
     technique did to the values is found in them. The file is written beside its place and moved there whole.
 
     Args:    model: one of coursekit.models, with parts replaced or cut, or an nn.Sequential of plain layers.
+             huffman: False for codes of a fixed number of bits: to see what Huffman coding brings.
     Returns: the bytes of the file.
     Raises:  TypeError naming the part of the model, or the tensor, that has no form in a file.
     Source:  Taught in lesson 15.
@@ -67,7 +68,7 @@ def save(model: nn.Module, path: str | PathLike[str]) -> int:
     header: dict[str, Any] = {"structure": describe_structure(model), "tensors": []}
     blobs: list[bytes] = []
     for name, tensor in model.state_dict().items():
-        encoded = encode_tensor(tensor)
+        encoded = encode_tensor(tensor, huffman=huffman)
         lengths = {part: len(blob) for part, blob in encoded.blobs.items()}
         dtype = str(tensor.dtype).removeprefix("torch.")
         header["tensors"].append([name, list(tensor.shape), dtype, encoded.kind, encoded.facts, lengths])
@@ -95,8 +96,18 @@ def load(path: str | PathLike[str]) -> nn.Module:
         model = build_structure(header["structure"])
         state = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in model.state_dict().items()}
         found = dict(_tensors(header, payload, state))
-        model.load_state_dict(found)
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        if len(found) != len(header["tensors"]):
+            raise ValueError("a tensor is there twice")
+        model.load_state_dict(found, assign=True)
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
         raise ArtifactError(f"{path}: {error}") from error
     return model.eval()
 
@@ -127,7 +138,9 @@ def _read(path: str | PathLike[str]) -> tuple[dict[str, Any], memoryview, int]:
     inflate = zlib.decompressobj()
     try:
         header = json.loads(inflate.decompress(data[HEAD.size : start], MOST_HEADER))
-        sizes = [size for *_, lengths in header["tensors"] for size in lengths.values()]
+        if not inflate.eof or inflate.unused_data:
+            raise ValueError("the header is longer or shorter than it says")
+        sizes = [size for _, _, _, _, _, lengths in header["tensors"] for size in lengths.values()]
     except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{path}: the header cannot be read") from error
     if any(type(size) is not int or size < 0 for size in sizes) or start + sum(sizes) != len(data):

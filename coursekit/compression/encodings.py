@@ -9,6 +9,8 @@
 | shared-huffman | a codebook, and the indices Huffman-coded |
 | grid | for each slice along axis 0 a scale, and Huffman-coded integers: value = scale * integer |
 | sparse | the number of zeros before each other value, Huffman-coded; and these values in one of the forms above |
+
+Without Huffman coding the numbers of zeros take a fixed number of bits each, and so do all indices.
 """
 
 from __future__ import annotations
@@ -53,10 +55,10 @@ class Encoded:
         return sum(map(len, self.blobs.values()))
 
 
-def encode_tensor(x: Tensor) -> Encoded:
+def encode_tensor(x: Tensor, *, huffman: bool = True) -> Encoded:
     """The smallest of the forms that give back just these values; 0.0 stands for -0.0.
 
-    Args:   x: any shape, of a dtype of `DTYPES`.
+    Args:   x: any shape, of a dtype of `DTYPES`. huffman: False for codes of a fixed number of bits throughout.
     Raises: TypeError for another dtype.
     """
     if x.dtype not in DTYPES.values():
@@ -65,7 +67,8 @@ def encode_tensor(x: Tensor) -> Encoded:
     if not x.is_floating_point():
         return min(_plain(x), key=lambda each: each.size_bytes)
     x = x + 0.0  # -0.0 becomes 0.0
-    forms = [*_plain(x), *_shared(x.flatten()), *_grid(x), *_sparse(x.flatten())]
+    flat = x.flatten()
+    forms = [*_plain(x), *_shared(flat, huffman), *(_grid(x) if huffman else ()), *_sparse(flat, huffman)]
     return min(forms, key=lambda each: each.size_bytes)
 
 
@@ -108,13 +111,14 @@ def _plain(x: Tensor) -> Iterator[Encoded]:
                 yield Encoded(name, {"values": _bytes_of(short)})
 
 
-def _shared(flat: Tensor) -> Iterator[Encoded]:
+def _shared(flat: Tensor, huffman: bool) -> Iterator[Encoded]:
     codebook, indices = flat.unique(return_inverse=True)
     if not 1 < len(codebook) <= min(MOST_SHARED, flat.numel() // 2):
         return
     values, n_bits = _bytes_of(codebook), bits_for(len(codebook))
     yield Encoded("shared", {"codebook": values, "indices": _bytes_of(pack(indices, n_bits))})
-    yield Encoded("shared-huffman", {"codebook": values, "indices": huffman_encode(indices)})
+    if huffman:
+        yield Encoded("shared-huffman", {"codebook": values, "indices": huffman_encode(indices)})
 
 
 def _grid(x: Tensor) -> Iterator[Encoded]:
@@ -144,21 +148,29 @@ def _exact_scale(rows: Tensor, guess: Tensor) -> Tensor | None:
     return None if chosen.isnan().any() else chosen
 
 
-def _sparse(flat: Tensor) -> Iterator[Encoded]:
+def _sparse(flat: Tensor, huffman: bool) -> Iterator[Encoded]:
     kept = flat != 0
     n_kept = int(kept.sum())
     if not 0 < n_kept < 0.75 * flat.numel():
         return
-    inner = min([*_plain(flat[kept]), *_shared(flat[kept])], key=lambda each: each.size_bytes)
-    blobs = {"positions": huffman_encode(encode_gaps(kept)), **inner.blobs}
-    yield Encoded("sparse", blobs, {"inner": inner.kind, "kept": n_kept, **inner.facts})
+    values = flat[kept]
+    inner = min([*_plain(values), *_shared(values, huffman)], key=lambda each: each.size_bytes)
+    facts = {"inner": inner.kind, "kept": n_kept, **inner.facts}
+    if huffman:
+        positions = huffman_encode(encode_gaps(kept))
+    else:
+        n_bits, symbols = min(
+            ((b, encode_gaps(kept, 2**b - 1)) for b in range(2, 9)), key=lambda each: each[0] * len(each[1])
+        )
+        positions, facts = _bytes_of(pack(symbols, n_bits)), {**facts, "gaps": [n_bits, len(symbols)]}
+    yield Encoded("sparse", {"positions": positions, **inner.blobs}, facts)
 
 
-def encode_gaps(kept: Tensor) -> Tensor:
-    """How many gaps precede each True, from left to right; 255 of them at a time are told by a 255 of their own.
+def encode_gaps(kept: Tensor, full: int = FULL_GAP) -> Tensor:
+    """How many gaps precede each True, from left to right; `full` of them at a time are told by a symbol of their own.
 
-    Args:    kept: bool, (n,). What follows the last True is not told.
-    Returns: int64 symbols, 0 to 255: as many as there are Trues and full gaps.
+    Args:    kept: bool, (n,). What follows the last True is not told. full: 1 or more.
+    Returns: int64 symbols, 0 to full: as many as there are Trues and full gaps.
     Source:  Han et al. 2016, arXiv:1510.00149, section 2 (there with filler zeros). Taught in lesson 12.
 
     >>> encode_gaps(torch.tensor([False, True, True, False, False, True]))
@@ -166,13 +178,13 @@ def encode_gaps(kept: Tensor) -> Tensor:
     """
     places = kept.flatten().nonzero().flatten()
     gaps = places.diff(prepend=torch.tensor([-1])) - 1
-    full, rest = gaps // FULL_GAP, gaps % FULL_GAP
-    symbols = torch.full((len(gaps) + int(full.sum()),), FULL_GAP)
-    symbols[torch.arange(len(gaps)) + full.cumsum(0)] = rest
+    times, rest = gaps // full, gaps % full
+    symbols = torch.full((len(gaps) + int(times.sum()),), full)
+    symbols[torch.arange(len(gaps)) + times.cumsum(0)] = rest
     return symbols
 
 
-def decode_gaps(symbols: Tensor, n: int) -> Tensor:
+def decode_gaps(symbols: Tensor, n: int, full: int = FULL_GAP) -> Tensor:
     """The mask of n places that `encode_gaps` took.
 
     Raises: ValueError if a symbol is no gap, the last is a full one, or a place lies beyond n.
@@ -180,11 +192,11 @@ def decode_gaps(symbols: Tensor, n: int) -> Tensor:
     >>> decode_gaps(torch.tensor([1, 0, 2]), 7)
     tensor([False,  True,  True, False, False,  True, False])
     """
-    if symbols.numel() and not 0 <= int(symbols.min()) <= int(symbols.max()) <= FULL_GAP:
-        raise ValueError("a gap must be 0 to 255")
-    if symbols.numel() and int(symbols[-1]) == FULL_GAP:
+    if symbols.numel() and not 0 <= int(symbols.min()) <= int(symbols.max()) <= full:
+        raise ValueError(f"a gap must be 0 to {full}")
+    if symbols.numel() and int(symbols[-1]) == full:
         raise ValueError("the gaps end with a full one: a value is missing")
-    ends = symbols != FULL_GAP
+    ends = symbols != full
     places = (symbols + ends.to(torch.int64)).cumsum(0)[ends] - 1
     if places.numel() and int(places[-1]) >= n:
         raise ValueError(f"a value's place, {int(places[-1])}, is beyond the {n} there are")
@@ -213,7 +225,10 @@ def _decode_shared(encoded: Encoded, shape: tuple[int, ...], dtype: torch.dtype)
 
 
 def _decode_huffman(encoded: Encoded, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    return _looked_up(_from_bytes(encoded.blobs["codebook"], dtype), huffman_decode(encoded.blobs["indices"]))
+    return _looked_up(
+        _from_bytes(encoded.blobs["codebook"], dtype),
+        huffman_decode(encoded.blobs["indices"], most=math.prod(shape)),
+    )
 
 
 def _looked_up(codebook: Tensor, indices: Tensor) -> Tensor:
@@ -223,10 +238,8 @@ def _looked_up(codebook: Tensor, indices: Tensor) -> Tensor:
 
 
 def _decode_grid(encoded: Encoded, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    scales, codes = (
-        _from_bytes(encoded.blobs["scales"], torch.float32),
-        huffman_decode(encoded.blobs["codes"]),
-    )
+    scales = _from_bytes(encoded.blobs["scales"], torch.float32)
+    codes = huffman_decode(encoded.blobs["codes"], most=math.prod(shape))
     return (codes.reshape(len(scales), -1) - int(encoded.facts["offset"])).float() * scales[:, None]
 
 
@@ -234,11 +247,22 @@ def _decode_sparse(encoded: Encoded, shape: tuple[int, ...], dtype: torch.dtype)
     if encoded.facts["inner"] == "sparse":
         raise ValueError("a sparse tensor's values are not themselves sparse")
     inner = Encoded(encoded.facts["inner"], encoded.blobs, encoded.facts)
-    kept = decode_gaps(huffman_decode(encoded.blobs["positions"]), math.prod(shape))
+    kept = _decode_positions(encoded.blobs["positions"], encoded.facts.get("gaps"), math.prod(shape))
     values = decode_tensor(inner, (int(kept.sum()),), dtype)
     flat = torch.zeros(len(kept), dtype=dtype)
     flat[kept] = values
     return flat
+
+
+def _decode_positions(blob: bytes, gaps: Any, n: int) -> Tensor:
+    """The mask of what is not zero, from gaps Huffman-coded or, if facts say so, in a fixed number of bits."""
+    if gaps is None:
+        return decode_gaps(huffman_decode(blob, most=n), n)  # a symbol takes a place at least
+    n_bits, n_symbols = gaps
+    if type(n_bits) is not int or type(n_symbols) is not int or not (0 < n_bits < 9 and 0 <= n_symbols <= n):
+        raise ValueError(f"no positions are {n_symbols!r} gaps of {n_bits!r} bits")
+    packed = torch.from_numpy(np.frombuffer(blob, dtype=np.uint8).copy())
+    return decode_gaps(unpack(packed, n_bits, n_symbols), n, 2**n_bits - 1)
 
 
 _DECODERS: dict[str, Callable[[Encoded, tuple[int, ...], torch.dtype], Tensor]] = {

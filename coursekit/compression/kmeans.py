@@ -91,7 +91,7 @@ def _means_of(sums: _Sums, cuts: NDArray[np.int64]) -> Floats:
     return np.maximum.accumulate(means)  # rounding could turn two that are almost equal round
 
 
-def initial_centroids(values: Tensor, n_clusters: int, init: Init, *, seed: int = 0) -> Tensor:
+def initial_centroids(values: Tensor, n_clusters: int, init: Init, seed: int = 0) -> Tensor:
     """Where k-means may start: the three ways that Deep Compression compares.
 
     Args:    init: "linear", evenly from the smallest to the largest value; "density", evenly in rank, so that as many

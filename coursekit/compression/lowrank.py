@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = [
@@ -20,6 +21,10 @@ __all__ = [
     "factorize_network",
     "rank_for_energy",
     "replace_module_",
+    "separable_conv2d",
+    "spatial_factors",
+    "split_cost",
+    "svd_factors",
     "truncated_svd",
     "weight_matrix",
 ]
@@ -39,12 +44,17 @@ class SvdFactors:
     error: float
 
 
-def truncated_svd(matrix: Tensor, rank: int) -> SvdFactors:
-    """The best approximation of a matrix by one of this rank, as two factors.
+def svd_factors(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Two factors whose product is the best approximation of a matrix by one of this rank.
 
     Args:    matrix: (m, n), floating point and finite. rank: 1 to min(m, n).
+    Returns: left, (m, rank), and right, (rank, n), in the matrix's dtype; each carries the root of the singular values.
     Raises:  ValueError if matrix is no finite matrix or rank is out of range.
     Source:  Eckart and Young 1936, The approximation of one matrix by another of lower rank. Taught in lesson 13.
+
+    >>> left, right = svd_factors(torch.tensor([[2.0, 4.0], [1.0, 2.0]]), rank=1)
+    >>> (left @ right).round(decimals=4).tolist()
+    [[2.0, 4.0], [1.0, 2.0]]
     """
     if matrix.dim() != 2 or not matrix.is_floating_point() or not matrix.isfinite().all():
         raise ValueError(f"need a finite floating-point matrix, got {matrix.dtype} {tuple(matrix.shape)}")
@@ -53,7 +63,17 @@ def truncated_svd(matrix: Tensor, rank: int) -> SvdFactors:
     u, s, vh = torch.linalg.svd(matrix.detach().double(), full_matrices=False)
     root = s[:rank].sqrt()
     left, right = u[:, :rank] * root, root[:, None] * vh[:rank]
-    return SvdFactors(left.to(matrix.dtype), right.to(matrix.dtype), s[rank:].norm().item())
+    return left.to(matrix.dtype), right.to(matrix.dtype)
+
+
+def truncated_svd(matrix: Tensor, rank: int) -> SvdFactors:
+    """`svd_factors`, with what they miss.
+
+    Args, Raises: as `svd_factors`.
+    """
+    left, right = svd_factors(matrix, rank)
+    values = torch.linalg.svdvals(matrix.detach().double())
+    return SvdFactors(left, right, values[rank:].norm().item())
 
 
 def rank_for_energy(singular_values: Tensor, energy: float) -> int:
@@ -96,10 +116,7 @@ def weight_matrix(layer: nn.Linear | nn.Conv2d, *, spatial: bool = False) -> Ten
     weight = layer.weight.detach()
     if isinstance(layer, nn.Linear):
         return weight
-    if not spatial:
-        return weight.flatten(1)
-    n_out, n_in, height, width = weight.shape
-    return weight.permute(1, 2, 0, 3).reshape(n_in * height, n_out * width)
+    return _spatial_matrix(weight) if spatial else weight.flatten(1)
 
 
 def factorize_linear(layer: nn.Linear, rank: int) -> nn.Sequential:
@@ -131,22 +148,80 @@ def factorize_conv(layer: nn.Conv2d, rank: int) -> nn.Sequential:
     return _filled(layer, first, kernels, second, factors.left[:, :, None, None])
 
 
-def factorize_conv_spatial(layer: nn.Conv2d, rank: int) -> nn.Sequential:
-    """A convolution of K x 1 to `rank` channels and one of 1 x K, each with its direction's stride, padding, dilation.
+def spatial_factors(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """The two kernels, K x 1 to `rank` channels and 1 x K, that are together the best approximation of a kernel.
 
-    Args:    rank: 1 to min(C_in * K_h, C_out * K_w).
-    Raises:  ValueError for a grouped layer; as `truncated_svd`.
+    Args:    weight: (C_out, C_in, K_h, K_w). rank: 1 to min(C_in * K_h, C_out * K_w).
+    Returns: vertical, (rank, C_in, K_h, 1), and horizontal, (C_out, rank, 1, K_w).
+    Raises:  ValueError if weight has not four dimensions; as `svd_factors`.
     Source:  Jaderberg et al. 2014, arXiv:1405.3866, scheme 2; from the real kernel as Tai et al. 2016,
              arXiv:1511.06067. Taught in lesson 13.
     """
+    if weight.dim() != 4:
+        raise ValueError(f"need a convolution's weight (C_out, C_in, K_h, K_w), got {tuple(weight.shape)}")
+    n_out, n_in, height, width = weight.shape
+    left, right = svd_factors(_spatial_matrix(weight), rank)
+    vertical = left.reshape(n_in, height, rank).permute(2, 0, 1)[..., None]
+    horizontal = right.reshape(rank, n_out, width).permute(1, 0, 2)[:, :, None]
+    return vertical, horizontal
+
+
+def _spatial_matrix(weight: Tensor) -> Tensor:
+    """A kernel as a matrix with a row for each input channel and height, a column for each output channel and width."""
+    n_out, n_in, height, width = weight.shape
+    return weight.permute(1, 2, 0, 3).reshape(n_in * height, n_out * width)
+
+
+def separable_conv2d(
+    x: Tensor,
+    vertical: Tensor,
+    horizontal: Tensor,
+    bias: Tensor | None = None,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
+) -> Tensor:
+    """The output of a convolution whose kernel is split into K x 1 and 1 x K, each with its own direction's settings.
+
+    Args:    x: (N, C_in, H, W). vertical: (r, C_in, K_h, 1). horizontal: (C_out, r, 1, K_w). bias: (C_out,) or None.
+             stride, padding, dilation: (vertical, horizontal), of the convolution that was split.
+    Returns: (N, C_out, H', W'), as `F.conv2d` with the whole kernel.
+    Source:  Jaderberg et al. 2014, arXiv:1405.3866, scheme 2. Taught in lesson 13.
+    """
+    down, across = zip(stride, padding, dilation, strict=True)
+    y = F.conv2d(x, vertical, None, (down[0], 1), (down[1], 0), (down[2], 1))
+    return F.conv2d(y, horizontal, bias, (1, across[0]), (0, across[1]), (1, across[2]))
+
+
+def split_cost(
+    n_in: int, n_out: int, kernel: tuple[int, int], rank: int, size: tuple[int, int], stride: int = 1
+) -> tuple[int, int]:
+    """The weights and the multiply-accumulates of a convolution split into K x 1 and 1 x K.
+
+    Args:    kernel: (K_h, K_w). size: (H, W) of the input, padded so that a stride of s leaves 1/s of it, rounded up.
+    Returns: weights, without biases; multiply-accumulates for one image. The first half makes all columns: only its
+             rows are as few as the output's.
+    Source:  Taught in lesson 13.
+
+    >>> split_cost(16, 32, (3, 3), rank=10, size=(28, 28), stride=2)
+    (1440, 376320)
+    """
+    rows, columns = -(-size[0] // stride), -(-size[1] // stride)
+    vertical, horizontal = rank * n_in * kernel[0], n_out * rank * kernel[1]
+    return vertical + horizontal, vertical * rows * size[1] + horizontal * rows * columns
+
+
+def factorize_conv_spatial(layer: nn.Conv2d, rank: int) -> nn.Sequential:
+    """A convolution of K x 1 to `rank` channels and one of 1 x K, each with its direction's stride, padding, dilation.
+
+    Raises:  ValueError for a grouped layer; as `spatial_factors`.
+    Source:  as `spatial_factors`. Taught in lesson 13.
+    """
     _refuse_groups(layer)
-    factors = truncated_svd(weight_matrix(layer, spatial=True), rank)
-    (height, width), n_in, n_out = layer.kernel_size, layer.in_channels, layer.out_channels
-    columns = conv_like(layer, n_in, rank, along=0)
-    rows = conv_like(layer, rank, n_out, along=1, bias=layer.bias is not None)
-    first = factors.left.reshape(n_in, height, rank).permute(2, 0, 1)[..., None]  # (r, C_in, K_h, 1)
-    second = factors.right.reshape(rank, n_out, width).permute(1, 0, 2)[:, :, None]  # (C_out, r, 1, K_w)
-    return _filled(layer, columns, first, rows, second)
+    vertical, horizontal = spatial_factors(layer.weight, rank)
+    columns = conv_like(layer, layer.in_channels, rank, along=0)
+    rows = conv_like(layer, rank, layer.out_channels, along=1, bias=layer.bias is not None)
+    return _filled(layer, columns, vertical, rows, horizontal)
 
 
 def conv_like(

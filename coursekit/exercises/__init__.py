@@ -6,13 +6,19 @@ from collections.abc import Iterable
 
 from coursekit.exercises import (
     affine_quantization,
+    compression_pipeline,
+    feature_distillation,
     huffman_coding,
     iterative_pruning,
+    low_rank,
+    many_teachers,
     post_training,
     quantization_aware,
     reduced_precision,
     structured_pruning,
+    teacher_student,
     weight_pruning,
+    weight_sharing,
 )
 from coursekit.exercises.spec import CheckResult, Exercise, Mistake, Test, TestResult
 
@@ -27,6 +33,12 @@ _LESSONS = (
     weight_pruning,
     structured_pruning,
     huffman_coding,
+    teacher_student,
+    compression_pipeline,
+    low_rank,
+    weight_sharing,
+    feature_distillation,
+    many_teachers,
 )
 _ALL: dict[str, Exercise] = {each.name: each for lesson in _LESSONS for each in lesson.EXERCISES}
 

@@ -5,6 +5,8 @@ Every helper takes the claim the figure makes as its `title`, returns the Axes i
 into a figure of your own. This package imports nothing else of coursekit.
 """
 
+from coursekit.plot._attention import overlays
+from coursekit.plot._calibration import reliability
 from coursekit.plot._floats import magnitudes
 from coursekit.plot._general import bars, images, lines
 from coursekit.plot._pareto import pareto, pareto_front
@@ -16,6 +18,7 @@ from coursekit.plot._quantization import (
     histogram_with_levels,
     staircase,
 )
+from coursekit.plot._radar import radar
 from coursekit.plot._style import PALETTE, style
 
 __all__ = [
@@ -29,8 +32,11 @@ __all__ = [
     "images",
     "lines",
     "magnitudes",
+    "overlays",
     "pareto",
     "pareto_front",
+    "radar",
+    "reliability",
     "staircase",
     "style",
 ]

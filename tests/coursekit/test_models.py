@@ -4,12 +4,22 @@ import pytest
 import torch
 from torch import nn
 
-from coursekit.models import LeNet5, LeNet300100, MobileNetV2, ResNet, mobilenet_v2, resize_, resnet20
+from coursekit.models import (
+    LeNet5,
+    LeNet300100,
+    MobileNetV2,
+    ResNet,
+    mobilenet_v2,
+    resize_,
+    resnet8,
+    resnet20,
+)
 from coursekit.pruning import ChannelPruning, prune_channels
 
 NETWORKS = [
     pytest.param(LeNet300100, 266_610, id="lenet300"),
     pytest.param(LeNet5, 431_080, id="lenet5"),
+    pytest.param(resnet8, 19_810, id="resnet8"),
     pytest.param(resnet20, 272_186, id="resnet20"),
     pytest.param(mobilenet_v2, 65_402, id="mobilenet"),
 ]
@@ -39,6 +49,7 @@ def test_number_of_parameters_is_the_documented_one(build, expected):
 def test_documented_numbers_are_the_ones_in_the_docstrings():
     assert "266,610" in (LeNet300100.__doc__ or "")
     assert "431,080" in (LeNet5.__doc__ or "")
+    assert "19,810" in (resnet8.__doc__ or "")
     assert "272,186" in (resnet20.__doc__ or "")
     assert "65,402" in (mobilenet_v2.__doc__ or "")
 
@@ -53,6 +64,15 @@ def test_lenet_parameters_agree_with_the_count_by_hand():
 @pytest.mark.parametrize("width", [1, 4, 16])
 def test_resnet_parameters_agree_with_the_count_by_hand(n_blocks, width):
     assert n_parameters(ResNet(n_blocks, width)) == resnet_parameters(n_blocks, width)
+
+
+def test_a_strided_stem_halves_the_maps_and_costs_no_parameter():
+    x, narrow, full = torch.zeros(1, 1, 28, 28), resnet8(), ResNet(1, 8)
+    assert n_parameters(narrow) == n_parameters(full)
+    sizes = [net.stage1(net.relu(net.bn1(net.conv1(x)))).shape[2:] for net in (narrow, full)]
+    assert sizes == [(14, 14), (28, 28)]
+    with pytest.raises(ValueError, match="stem_stride"):
+        ResNet(1, 8, stem_stride=0)
 
 
 def mobilenet_parameters(channels: list[tuple[int, int, int]], stem: int) -> int:
