@@ -217,11 +217,11 @@ def report(rows: Rows, sparsities: tuple[float, ...]) -> None:
     frontier, frontier_asset = frontier_part(rows, sparsities)
     asset = {"script": SCRIPT, "machine": machine(), "tickets": ticket_asset,
              "resnet20": by_seed(rows, "resnet/0.9")}  # fmt: skip
-    ASSET.write_text(json.dumps(asset, indent=1) + "\n", encoding="utf-8")
     draw_tickets(ticket_asset)
     if frontier_asset["ways"]:
         asset["frontier"] = frontier_asset
         draw_frontier(frontier_asset)
+    ASSET.write_text(json.dumps(asset, indent=1) + "\n", encoding="utf-8")
     minutes = sum(row.get("cpu_seconds", 0.0) for row in rows.values()) / 60
     middle = (
         FRONTIER.format(dense=frontier_asset["dense"], frontier=frontier) if frontier_asset["ways"] else ""

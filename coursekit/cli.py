@@ -1,4 +1,4 @@
-"""The student's command line: `coursekit doctor [NOTEBOOK]` and `coursekit start ASSIGNMENT`."""
+"""The command line: `coursekit doctor [NOTEBOOK]`, `coursekit start ASSIGNMENT`, `coursekit compress MODEL`."""
 
 from __future__ import annotations
 
@@ -64,6 +64,12 @@ def _start(args: argparse.Namespace) -> int:
     return 1 if report.problems else 0
 
 
+def _compress(args: argparse.Namespace) -> int:
+    from coursekit.pipeline.command import run  # torch is slow to import and the other commands need none
+
+    return run(args)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command `coursekit`."""
     parser = argparse.ArgumentParser(prog="coursekit", description=__doc__)
@@ -95,6 +101,28 @@ def make_parser() -> argparse.ArgumentParser:
     )
     start.add_argument("--work", type=Path, default=ROOT / "my-work", help="folder your copy goes to")
     start.set_defaults(run=_start)
+
+    compress = commands.add_parser("compress", help="make a network's file fit a budget of bytes or time")
+    compress.add_argument(
+        "model", metavar="MODEL", help="a network of the zoo, or a file: ours or safetensors"
+    )
+    compress.add_argument("--budget", metavar="BYTES", help="the file's size at most: 200KB, 64KiB, …")
+    compress.add_argument(
+        "--latency", type=float, metavar="RATIO", help="time of a call at most, as a share: 0.6"
+    )
+    compress.add_argument("--points", type=float, help="points of accuracy that may be lost at most: 2")
+    compress.add_argument(
+        "--output", type=Path, metavar="FILE", help="where the network goes, with a .png beside it"
+    )
+    compress.add_argument("--json", action="store_true", help="print the report as JSON")
+    compress.add_argument(
+        "--train-images", type=int, default=20_000, metavar="N", help="for short trainings; 0 for none"
+    )
+    compress.add_argument(
+        "--held-out", type=int, default=2_000, metavar="N", help="training images that choose"
+    )
+    compress.add_argument("--epochs", type=int, default=1, help="of each short training")
+    compress.set_defaults(run=_compress)
     return parser
 
 

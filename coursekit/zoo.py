@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from coursekit.data import Dataset, fashion_mnist
-from coursekit.models import LeNet5, LeNet300100, mobilenet_v2, resize_, resnet20
+from coursekit.models import LeNet5, LeNet300100, mobilenet_v2, resize_, resnet8, resnet20
 from coursekit.train import Recipe, evaluate, fit
 
 __all__ = ["available", "card", "load", "path", "publish", "train"]
@@ -45,6 +45,9 @@ _ENTRIES = {
     "lenet300": _Entry(LeNet300100, Recipe(epochs=40, augment=True, max_shift=0, bfloat16=True)),
     "lenet5": _Entry(LeNet5, Recipe(epochs=30, peak_lr=0.05, augment=True, bfloat16=True)),
     "mobilenet": _Entry(mobilenet_v2, Recipe(epochs=20, peak_lr=0.2, augment=True, bfloat16=True)),
+    "resnet8": _Entry(resnet8, None),
+    "resnet8-distilled": _Entry(resnet8, None),
+    "resnet8-of-lenet5": _Entry(lambda: resnet8(width=16), None),
     "resnet20": _Entry(resnet20, Recipe(epochs=24, peak_lr=0.3, augment=True, bfloat16=True)),
     "resnet20-half": _Entry(resnet20, None, narrow=True),
     "resnet20-sparse90": _Entry(resnet20, None),

@@ -67,6 +67,8 @@ def main(control: int, kind: str, modules: str) -> None:
 
 def _warm_up(torch: Any) -> None:
     """Has torch and IPython make their tables once, before the fork; with one thread this starts no other."""
+    # The first optimizer of a process imports this for seconds and puts a torch.manual_seed of its own in place.
+    importlib.import_module("torch._dynamo")
     x = torch.linspace(-1.0, 1.0, 12).reshape(3, 4)
     str(x.round().clamp(-1, 1).to(torch.int8).float().abs().amax(dim=(1,), keepdim=True) / 2)
     x.square().mean().item()

@@ -89,7 +89,8 @@ class Job:
             if message.get("fixture") is not None:
                 self._seal.check()
             function = self._target(message)
-            arguments, named = decode(tree, payload, opaque=self._handle, make=_fixture)
+            handle = self._handle if message.get("fixture") is None else self._looked_at
+            arguments, named = decode(tree, payload, opaque=handle, make=_fixture)
             if message["op"] == "get":
                 return self._result(function, [])
             if not callable(function):
@@ -123,6 +124,12 @@ class Job:
 
     def _handle(self, body: Any) -> Any:
         return self._handles[body["h"]]
+
+    def _looked_at(self, body: Any) -> Any:
+        """An object that a fixture will look at."""
+        value = self._handles[body["h"]]
+        self._seal.check_object(value)
+        return value
 
     def _keep(self, value: Any, name: str) -> dict[str, Any]:
         """Hands out a number for an object that stays here."""

@@ -31,7 +31,7 @@ __all__ = ["ArtifactError", "Part", "contents", "load", "save"]
 
 MAGIC, VERSION = b"CKNN", 1
 HEAD = struct.Struct("<4sHII")
-MOST_HEADER = 1 << 24
+MOST_HEADER = 1 << 22
 
 
 class ArtifactError(ValueError):
@@ -96,8 +96,18 @@ def load(path: str | PathLike[str]) -> nn.Module:
         model = build_structure(header["structure"])
         state = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in model.state_dict().items()}
         found = dict(_tensors(header, payload, state))
-        model.load_state_dict(found)
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        if len(found) != len(header["tensors"]):
+            raise ValueError("a tensor is there twice")
+        model.load_state_dict(found, assign=True)
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
         raise ArtifactError(f"{path}: {error}") from error
     return model.eval()
 
@@ -128,7 +138,9 @@ def _read(path: str | PathLike[str]) -> tuple[dict[str, Any], memoryview, int]:
     inflate = zlib.decompressobj()
     try:
         header = json.loads(inflate.decompress(data[HEAD.size : start], MOST_HEADER))
-        sizes = [size for *_, lengths in header["tensors"] for size in lengths.values()]
+        if not inflate.eof or inflate.unused_data:
+            raise ValueError("the header is longer or shorter than it says")
+        sizes = [size for _, _, _, _, _, lengths in header["tensors"] for size in lengths.values()]
     except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{path}: the header cannot be read") from error
     if any(type(size) is not int or size < 0 for size in sizes) or start + sum(sizes) != len(data):

@@ -225,7 +225,10 @@ def _decode_shared(encoded: Encoded, shape: tuple[int, ...], dtype: torch.dtype)
 
 
 def _decode_huffman(encoded: Encoded, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    return _looked_up(_from_bytes(encoded.blobs["codebook"], dtype), huffman_decode(encoded.blobs["indices"]))
+    return _looked_up(
+        _from_bytes(encoded.blobs["codebook"], dtype),
+        huffman_decode(encoded.blobs["indices"], most=math.prod(shape)),
+    )
 
 
 def _looked_up(codebook: Tensor, indices: Tensor) -> Tensor:
@@ -235,10 +238,8 @@ def _looked_up(codebook: Tensor, indices: Tensor) -> Tensor:
 
 
 def _decode_grid(encoded: Encoded, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    scales, codes = (
-        _from_bytes(encoded.blobs["scales"], torch.float32),
-        huffman_decode(encoded.blobs["codes"]),
-    )
+    scales = _from_bytes(encoded.blobs["scales"], torch.float32)
+    codes = huffman_decode(encoded.blobs["codes"], most=math.prod(shape))
     return (codes.reshape(len(scales), -1) - int(encoded.facts["offset"])).float() * scales[:, None]
 
 
@@ -256,8 +257,10 @@ def _decode_sparse(encoded: Encoded, shape: tuple[int, ...], dtype: torch.dtype)
 def _decode_positions(blob: bytes, gaps: Any, n: int) -> Tensor:
     """The mask of what is not zero, from gaps Huffman-coded or, if facts say so, in a fixed number of bits."""
     if gaps is None:
-        return decode_gaps(huffman_decode(blob), n)
+        return decode_gaps(huffman_decode(blob, most=n), n)  # a symbol takes a place at least
     n_bits, n_symbols = gaps
+    if type(n_bits) is not int or type(n_symbols) is not int or not (0 < n_bits < 9 and 0 <= n_symbols <= n):
+        raise ValueError(f"no positions are {n_symbols!r} gaps of {n_bits!r} bits")
     packed = torch.from_numpy(np.frombuffer(blob, dtype=np.uint8).copy())
     return decode_gaps(unpack(packed, n_bits, n_symbols), n, 2**n_bits - 1)
 

@@ -115,11 +115,12 @@ def _written(codes: Ints, sizes: Ints) -> NDArray[np.uint8]:
     return np.packbits(((np.repeat(codes, sizes) >> place) & 1).astype(np.uint8))
 
 
-def huffman_decode(data: bytes) -> Tensor:
+def huffman_decode(data: bytes, *, most: int | None = None) -> Tensor:
     """The symbols that `huffman_encode` made these bytes of.
 
+    Args:    most: how many symbols there may be; a stream of one repeated symbol says any number in a few bytes.
     Returns: int64, one dimension.
-    Raises:  ValueError if the bytes are damaged, cut off, or of another kind.
+    Raises:  ValueError if the bytes are damaged, cut off, or of another kind, or there are more than `most` symbols.
     Source:  as `huffman_encode`.
     """
     if len(data) < HEAD.size + BODY.size or data[:4] != MAGIC:
@@ -128,6 +129,8 @@ def huffman_decode(data: bytes) -> Tensor:
     if zlib.crc32(rest.tobytes()) != HEAD.unpack_from(data)[1]:
         raise ValueError("the Huffman stream is damaged or cut off: its checksum does not fit")
     n, n_streams, alphabet, least, width = BODY.unpack_from(data, HEAD.size)
+    if most is not None and n > most:
+        raise ValueError(f"the Huffman stream claims {n:,} symbols; at most {most:,} are wanted")
     middle = BODY.size + -(-alphabet * LENGTH_BITS // 8)
     start = middle + -(-n_streams * width // 8)
     if alphabet > MOST_SYMBOLS or n_streams > n or start > len(rest):

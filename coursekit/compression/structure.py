@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from coursekit.models import LeNet5, LeNet300100, MobileNetV2, ResNet
@@ -12,8 +13,9 @@ from coursekit.models import LeNet5, LeNet300100, MobileNetV2, ResNet
 __all__ = ["build_structure", "describe_structure"]
 
 Json = dict[str, Any]
-MOST_NUMBERS = 1 << 27  # of one layer: a damaged size must not fill the memory
+MOST_NUMBERS = 1 << 26  # of a network: a damaged size must not fill the memory
 MOST_LAYERS = 10_000
+MOST_BLOCKS = 100  # of a stage
 
 # Class name to how the network's skeleton is made again: sizes of layers are told one by one.
 _SKELETONS: dict[str, tuple[Callable[..., nn.Module], Callable[[Any], Json]]] = {
@@ -54,6 +56,8 @@ def describe_structure(model: nn.Module) -> Json:
     Args:   model: one of coursekit.models, whatever was put into its places; or an nn.Sequential of plain layers.
     Raises: TypeError naming the class and place that has no form in a file.
     """
+    if (n := _n_numbers(model)) > MOST_NUMBERS:
+        raise TypeError(f"a network of {n:,} numbers is too large for a file of this kind")
     if isinstance(model, nn.Sequential):
         return {"skeleton": "Sequential", "layers": _layer(model, "")["layers"]}
     name = type(model).__name__
@@ -120,25 +124,37 @@ def _layer(layer: nn.Module, where: str) -> Json:
 
 
 def build_structure(told: Json) -> nn.Module:
-    """A network of this structure, in eval mode, with the weights of a new one.
+    """A network of this structure, in eval mode, on the meta device: its tensors have shapes, and no memory yet.
 
     Raises: ValueError for anything that `describe_structure` would not have written.
     """
     if not isinstance(told, dict):
         raise ValueError("the structure is no JSON object")
     try:
-        if told.get("skeleton") == "Sequential":
-            return nn.Sequential(*map(_built, _listed(told.get("layers")))).eval()
-        make, _ = _SKELETONS[told["skeleton"]]
-        model = make(**_sizes(told["options"]))
-        for place, part in dict(told["parts"]).items():
-            parent, _, child = place.rpartition(".")
-            if child not in dict(model.get_submodule(parent).named_children()):
-                raise ValueError(f"the network has no place {place!r}")
-            setattr(model.get_submodule(parent), child, _built(part))
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        with torch.device("meta"):
+            model = _made(told)
+    except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         raise ValueError(f"the structure in the file is no network's: {error}") from error
+    if (n := _n_numbers(model)) > MOST_NUMBERS:
+        raise ValueError(f"a network of {n:,} numbers is too large for a file")
     return model.eval()
+
+
+def _made(told: Json) -> nn.Module:
+    if told.get("skeleton") == "Sequential":
+        return nn.Sequential(*map(_built, _listed(told.get("layers"))))
+    make, _ = _SKELETONS[told["skeleton"]]
+    model = make(**_sizes(told["options"]))
+    for place, part in dict(told["parts"]).items():
+        parent, _, child = place.rpartition(".")
+        if child not in dict(model.get_submodule(parent).named_children()):
+            raise ValueError(f"the network has no place {place!r}")
+        setattr(model.get_submodule(parent), child, _built(part))
+    return model
+
+
+def _n_numbers(model: nn.Module) -> int:
+    return sum(tensor.numel() for tensor in model.state_dict().values())
 
 
 def _listed(layers: Any) -> list[Any]:
@@ -148,7 +164,7 @@ def _listed(layers: Any) -> list[Any]:
 
 
 def _sizes(options: Json) -> Json:
-    if not all(type(value) is int and 0 < value <= 1000 for value in options.values()):
+    if not all(type(value) is int and 0 < value <= MOST_BLOCKS for value in options.values()):
         raise ValueError(f"the options {options} are no sizes")
     return options
 
@@ -162,7 +178,6 @@ def _built(told: Any) -> nn.Module:
     options = {name: _option(told[name]) for name in names}
     if make in (nn.Linear, nn.Conv2d):
         options["bias"] = bool(told["bias"])
-        _refuse_giants(options)
     return make(**options)
 
 
@@ -172,13 +187,3 @@ def _option(value: Any) -> Any:
     if value is None or type(value) in (int, float, str, bool):
         return value
     raise ValueError(f"{value!r} is no option of a layer")
-
-
-def _refuse_giants(options: Json) -> None:
-    n = 1
-    for name in ("in_features", "out_features", "in_channels", "out_channels"):
-        n *= options.get(name, 1)
-    for side in options.get("kernel_size", ()):
-        n *= side
-    if not 0 <= n // options.get("groups", 1) <= MOST_NUMBERS:
-        raise ValueError(f"a layer of {n:,} numbers is too large for a file")

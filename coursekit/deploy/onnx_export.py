@@ -31,8 +31,8 @@ def export_qdq(
 
     The file holds our int8 weights, int32 biases, scales and zero points. By itself it says: dequantize, compute in
     float, quantize. A runtime that knows integer kernels (ONNX Runtime, OpenVINO; TensorRT takes only zero points of 0)
-    fuses each such group into one of them. Its requantization is its own, with a float factor and halves to even: a
-    code may differ by one step.
+    fuses each such group into one of them. Its requantization is its own, with a float factor and halves to even; the
+    scales of `quantize_static` are such that it gives our codes all the same (`coursekit.quantization.halves`).
     Activations are stored as uint8, codes and zero points 128 higher than ours, the same values: x86 processors
     multiply uint8 by int8, and ONNX Runtime leaves layers in float where it must change the type itself.
 

@@ -18,6 +18,7 @@ from coursekit.distillation.ensembles import Ensemble, ensemble_probabilities, e
 from coursekit.distillation.epoch import distill_epoch
 from coursekit.distillation.hints import Hints, hint_loss, hint_stage, match_size
 from coursekit.distillation.hooks import capture, capture_features, feature_shapes
+from coursekit.distillation.layers import measured_layers
 from coursekit.distillation.loop import distill
 from coursekit.distillation.losses import (
     DistillationLoss,
@@ -27,6 +28,7 @@ from coursekit.distillation.losses import (
     smooth_targets,
     soften,
 )
+from coursekit.distillation.measured import distillation_curves
 from coursekit.distillation.mutual import learn_mutually, mutual_losses, mutual_step, peer_loss, train_peers
 from coursekit.distillation.objective import Batch, Objective, StudentAlone, Weighted
 from coursekit.distillation.progressive import (
@@ -71,6 +73,7 @@ __all__ = [
     "decoupled_kl",
     "distill",
     "distill_epoch",
+    "distillation_curves",
     "distillation_kl",
     "ensemble_probabilities",
     "ensemble_weights",
@@ -84,6 +87,7 @@ __all__ = [
     "kd_loss",
     "learn_mutually",
     "match_size",
+    "measured_layers",
     "missing_class_bias",
     "mutual_losses",
     "mutual_step",

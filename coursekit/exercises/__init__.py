@@ -6,13 +6,17 @@ from collections.abc import Iterable
 
 from coursekit.exercises import (
     affine_quantization,
+    compression_pipeline,
     feature_distillation,
+    huffman_coding,
     iterative_pruning,
+    low_rank,
     many_teachers,
     post_training,
     quantization_aware,
     reduced_precision,
     structured_pruning,
+    teacher_student,
     weight_pruning,
     weight_sharing,
 )
@@ -28,6 +32,10 @@ _LESSONS = (
     reduced_precision,
     weight_pruning,
     structured_pruning,
+    huffman_coding,
+    teacher_student,
+    compression_pipeline,
+    low_rank,
     weight_sharing,
     feature_distillation,
     many_teachers,

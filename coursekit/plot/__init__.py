@@ -18,6 +18,7 @@ from coursekit.plot._quantization import (
     histogram_with_levels,
     staircase,
 )
+from coursekit.plot._radar import radar
 from coursekit.plot._style import PALETTE, style
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "overlays",
     "pareto",
     "pareto_front",
+    "radar",
     "reliability",
     "staircase",
     "style",

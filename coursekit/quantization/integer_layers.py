@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from coursekit.quantization.affine import int_range, quantize, symmetric_scale
 from coursekit.quantization.grid import Activation, QParams, activate, as_qparams, pair
+from coursekit.quantization.halves import clear_weight_scales
 from coursekit.quantization.integer import (
     conv2d_accumulator,
     linear_accumulator,
@@ -108,6 +109,7 @@ class _Weighted(IntegerLayer):
         scale = weight_scales(
             weight, bias, self.input.scale, self.weight_bits, per_channel=self.per_channel
         ).float()
+        scale = clear_weight_scales(scale, self.input.scale, self.output, self.activation)
         self.weight_scale = scale
         self.weight = quantize(weight, _per_output(scale, weight), 0, self.weight_bits)
         self.bias.zero_()
@@ -116,7 +118,15 @@ class _Weighted(IntegerLayer):
 
     def multipliers(self) -> tuple[Tensor, Tensor]:
         """(multiplier, shift) of every output channel, int64 (C_out,) or (1,)."""
-        return quantize_multipliers(self._step() / self.output.scale)
+        return quantize_multipliers(self.factors())
+
+    def factors(self) -> Tensor:
+        """What an accumulator is multiplied by, float32 (C_out,) or (1,).
+
+        The scales are float32, so more bits of their quotient would mean nothing; and computed in float32, in this
+        order, it is the factor that ONNX Runtime uses.
+        """
+        return self.weight_scale * self.input.scale / self.output.scale
 
     def forward(self, *codes: Tensor) -> Tensor:
         return self._requantize(self.accumulate(*codes))

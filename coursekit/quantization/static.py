@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from coursekit.quantization.affine import check_finite, int_range
 from coursekit.quantization.folding import fold_batch_norms
 from coursekit.quantization.grid import QParams
+from coursekit.quantization.halves import clear_sum_grid
 from coursekit.quantization.integer_layers import IntegerLayer, QuantizedConv2d, QuantizedLinear
 from coursekit.quantization.integer_model import KINDS, QuantizedModel, Step
 from coursekit.quantization.observers import MinMaxObserver, Observer, range_qparams
@@ -70,6 +71,9 @@ def quantize_static(model: nn.Module, images: Tensor, config: StaticConfig | Non
     grids = calibrate(graph_module, operations, images, config)
     steps = []
     for operation in operations:
+        if operation.kind == "add":
+            a, b = (grids[name] for name in operation.inputs)
+            grids[operation.name] = clear_sum_grid((a, b), grids[operation.name], operation.activation)
         layer = quantize_operation(operation, grids, config)
         grids.setdefault(operation.name, layer.output)
         steps.append(Step(operation.name, operation.inputs, layer))

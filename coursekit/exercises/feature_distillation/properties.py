@@ -15,7 +15,6 @@ from coursekit.exercises.expect import expect, expect_close, expect_tensor, show
 from coursekit.exercises.inputs import normal
 from coursekit.exercises.spec import Test, TestFunction, as_test, worth
 from coursekit.exercises.student import StudentError
-from coursekit.fixtures import features
 
 __all__ = [
     "PUBLIC",
@@ -46,6 +45,8 @@ def captured(student: Any, network: Any, images: Tensor, names: Sequence[str]) -
 @functools.cache
 def by_hand(seed: int) -> dict[str, Tensor]:
     """What the modules of `features.small(seed)` give for IMAGES, called one after the other."""
+    from coursekit.fixtures import features  # here, as importing it loads torch's compiler
+
     network: Any = features.small(seed)
     with torch.no_grad():
         conv = network.conv(IMAGES)
@@ -121,8 +122,11 @@ def test_features_take_one_pass(student):
         expect(seen["gradients"] is True, "the pass recorded no gradients", seen["gradients"], True)
 
 
+@torch.enable_grad()  # a judge need not record gradients
 def descent(seed: int, images: Tensor, steps: int, lr: float) -> list[float]:
     """The losses of stage 1 by definition, each gradient worked out and applied by hand."""
+    from coursekit.fixtures import features
+
     guided, hint, regressor = (
         features.guided(seed).train(),
         features.hint(seed).eval(),
