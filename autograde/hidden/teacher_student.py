@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import torch
+
+from coursekit.exercises.expect import expect, expect_close, expect_tensor
+from coursekit.exercises.inputs import normal
+from coursekit.exercises.spec import as_test, worth
 from coursekit.exercises.teacher_student.mistakes_epoch import some_batches
 from coursekit.exercises.teacher_student.properties import (
     expect_parts,
@@ -12,10 +16,6 @@ from coursekit.exercises.teacher_student.properties import (
     kl_by_hand,
     probabilities,
 )
-
-from coursekit.exercises.expect import expect, expect_close, expect_tensor
-from coursekit.exercises.inputs import normal
-from coursekit.exercises.spec import as_test, worth
 
 __all__ = ["HIDDEN"]
 
