@@ -9,6 +9,7 @@ from autograde.hidden import (
     affine_quantization,
     compression_pipeline,
     feature_distillation,
+    huffman_coding,
     iterative_pruning,
     low_rank,
     many_teachers,
@@ -16,6 +17,7 @@ from autograde.hidden import (
     quantization_aware,
     reduced_precision,
     structured_pruning,
+    teacher_student,
     weight_pruning,
     weight_sharing,
 )
@@ -31,9 +33,11 @@ HIDDEN: dict[str, tuple[Test, ...]] = {
     **post_training.HIDDEN,
     **reduced_precision.HIDDEN,
     **structured_pruning.HIDDEN,
+    **huffman_coding.HIDDEN,
     **low_rank.HIDDEN,
     **many_teachers.HIDDEN,
     **weight_pruning.HIDDEN,
+    **teacher_student.HIDDEN,
     **compression_pipeline.HIDDEN,
     **weight_sharing.HIDDEN,
 }
