@@ -1,7 +1,6 @@
 """The networks of lesson 09's tests say truly what a call left behind in them."""
 
-import subprocess
-import sys
+from __future__ import annotations
 
 import torch
 
@@ -30,14 +29,3 @@ def test_seeds_make_the_networks_and_leave_the_global_generator_alone():
 def test_the_regressor_takes_the_students_channels_to_the_teachers():
     x = torch.zeros(2, 1, 6, 6)
     assert features.regressor(0)(features.guided(0)(x)).shape == features.hint(0)(x).shape
-
-
-def test_after_the_import_a_new_optimizer_replaces_no_function_of_torch():
-    code = (
-        "import torch, coursekit.fixtures.features\n"
-        "kinds = torch.optim.SGD, torch.optim.Adam\n"
-        "before = [torch.manual_seed, *(kind.step for kind in kinds)]\n"
-        "for kind in kinds: kind([torch.zeros(1, requires_grad=True)], lr=0.1)\n"
-        "assert before == [torch.manual_seed, *(kind.step for kind in kinds)]"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
