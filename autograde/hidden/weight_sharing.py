@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from coursekit.exercises.expect import expect_close, expect_float
 from coursekit.exercises.inputs import normal
 from coursekit.exercises.spec import as_test, worth
 from coursekit.exercises.weight_sharing.properties import (
@@ -12,6 +11,7 @@ from coursekit.exercises.weight_sharing.properties import (
     expect_drawn,
     expect_linear,
     expect_packed,
+    expect_rate,
     expect_round,
     expect_shared,
     expect_sums,
@@ -78,21 +78,16 @@ def test_no_code_and_one(student):
     expect_packed(student, torch.tensor([5]), 3)
 
 
-def _rate(student: object, arguments: tuple[int, ...], expected: float) -> None:
-    got = expect_float(student.sharing_rate(*arguments), f"sharing_rate{arguments}")  # type: ignore[attr-defined]
-    expect_close(got, expected, f"sharing_rate{arguments}", rtol=1e-6)
-
-
 def test_sixteen_bit_weights(student):
     """Weights and codebook of 16 bits."""
-    _rate(student, (235_200, 32, 16), 235_200 * 16 / (235_200 * 5 + 32 * 16))
-    _rate(student, (100, 9, 16), 1600 / (400 + 144))
+    expect_rate(student, (235_200, 32, 16), 235_200 * 16 / (235_200 * 5 + 32 * 16))
+    expect_rate(student, (100, 9, 16), 1600 / (400 + 144))
 
 
 def test_extremes_of_sharing(student):
     """One centroid needs no index at all; as many centroids as weights make the layer larger."""
-    _rate(student, (500, 1), 500.0)
-    _rate(student, (256, 256), 8192 / (2048 + 8192))
+    expect_rate(student, (500, 1), 500.0)
+    expect_rate(student, (256, 256), 8192 / (2048 + 8192))
 
 
 def test_sums_on_a_large_sparse_layer(student):
