@@ -17,6 +17,7 @@ from autograde.hidden import (
     reduced_precision,
     structured_pruning,
     teacher_student,
+    tensor_decomposition,
     weight_pruning,
     weight_sharing,
 )
@@ -33,6 +34,7 @@ HIDDEN: dict[str, tuple[Test, ...]] = {
     **reduced_precision.HIDDEN,
     **structured_pruning.HIDDEN,
     **low_rank.HIDDEN,
+    **tensor_decomposition.HIDDEN,
     **many_teachers.HIDDEN,
     **weight_pruning.HIDDEN,
     **teacher_student.HIDDEN,

@@ -40,6 +40,13 @@ from coursekit.compression.lowrank import (
     truncated_svd,
     weight_matrix,
 )
+from coursekit.compression.multilinear import (
+    cp_kernel,
+    mode_product,
+    tucker2_factors,
+    tucker2_kernels,
+    unfold,
+)
 from coursekit.compression.ranks import (
     RankTable,
     energy_table,
@@ -78,6 +85,7 @@ __all__ = [
     "contents",
     "conv_like",
     "cp_conv",
+    "cp_kernel",
     "decode_gaps",
     "decode_tensor",
     "encode_gaps",
@@ -107,6 +115,7 @@ __all__ = [
     "limited_lengths",
     "lloyd",
     "load",
+    "mode_product",
     "rank_for_energy",
     "rank_scan",
     "ranks_for_budget",
@@ -122,6 +131,9 @@ __all__ = [
     "svd_factors",
     "truncated_svd",
     "tucker2_conv",
+    "tucker2_factors",
+    "tucker2_kernels",
     "tucker_ranks",
+    "unfold",
     "weight_matrix",
 ]
