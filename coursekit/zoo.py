@@ -47,6 +47,7 @@ _ENTRIES = {
     "mobilenet": _Entry(mobilenet_v2, Recipe(epochs=20, peak_lr=0.2, augment=True, bfloat16=True)),
     "resnet8": _Entry(resnet8, None),
     "resnet8-distilled": _Entry(resnet8, None),
+    "resnet8-of-lenet5": _Entry(lambda: resnet8(width=16), None),
     "resnet20": _Entry(resnet20, Recipe(epochs=24, peak_lr=0.3, augment=True, bfloat16=True)),
     "resnet20-half": _Entry(resnet20, None, narrow=True),
     "resnet20-sparse90": _Entry(resnet20, None),

@@ -85,6 +85,7 @@ def test_doubling_the_batch_changes_no_part(student):
 
 
 @worth(2)
+@torch.enable_grad()
 def test_gradient_of_any_batch(student):
     """For many batches it is what autograd makes of a loss written with log-probabilities."""
     for seed, (shape, temperature, alpha) in enumerate((

@@ -47,6 +47,7 @@ from coursekit.compression.multilinear import (
     tucker2_kernels,
     unfold,
 )
+from coursekit.compression.prefix import HuffmanCoding, coded_bytes, decode_symbols
 from coursekit.compression.ranks import (
     RankTable,
     energy_table,
@@ -57,6 +58,7 @@ from coursekit.compression.ranks import (
     rank_scan,
     ranks_for_budget,
 )
+from coursekit.compression.relative import from_relative_positions, relative_positions
 from coursekit.compression.sharing import (
     attach_codebooks,
     codebooks_of,
@@ -71,6 +73,7 @@ __all__ = [
     "ArtifactError",
     "Clusters",
     "Encoded",
+    "HuffmanCoding",
     "HuffmanStats",
     "Part",
     "RankTable",
@@ -82,11 +85,13 @@ __all__ = [
     "code_lengths",
     "codebook_gradient",
     "codebooks_of",
+    "coded_bytes",
     "contents",
     "conv_like",
     "cp_conv",
     "cp_kernel",
     "decode_gaps",
+    "decode_symbols",
     "decode_tensor",
     "encode_gaps",
     "encode_tensor",
@@ -104,6 +109,7 @@ __all__ = [
     "factorize_to_budget",
     "finalize_codebooks",
     "finetune_centroids",
+    "from_relative_positions",
     "greedy_ranks",
     "huffman_decode",
     "huffman_encode",
@@ -119,6 +125,7 @@ __all__ = [
     "rank_for_energy",
     "rank_scan",
     "ranks_for_budget",
+    "relative_positions",
     "replace_module_",
     "save",
     "separable_conv2d",

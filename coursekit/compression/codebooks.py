@@ -57,7 +57,7 @@ def share_with_zeros(weight: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]
     centres = centroids.detach().double()
     if centres.numel() == 0 or (centres.diff() < 0).any():
         raise ValueError("centroids must be ascending, and at least one")
-    nearest = torch.bucketize(weight.detach().double(), (centres[1:] + centres[:-1]) / 2) + 1
+    nearest = torch.bucketize(weight.detach().double().contiguous(), (centres[1:] + centres[:-1]) / 2) + 1
     codebook = torch.cat([centres.new_zeros(1), centres]).to(weight.dtype)
     return codebook, torch.where(weight.detach() == 0, 0, nearest)
 

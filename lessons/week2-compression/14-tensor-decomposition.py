@@ -322,7 +322,7 @@ print("ranks (outputs, inputs)    energy 90 %     EVBMF")
 for name in names[::3]:
     weight = resnet.get_submodule(name).weight.detach()
     energy = tuple(cc.rank_for_energy(torch.linalg.svdvals(cc.unfold(weight, mode)), 0.9) for mode in (0, 1))
-    print(f"{name}, {weight.shape[1]:2d} to {weight.shape[0]:2d}:   {str(energy):>10}   {str(evbmf[name]):>10}")
+    print(f"{name}, {weight.shape[1]:2d} to {weight.shape[0]:2d}:   {energy!s:>10}   {evbmf[name]!s:>10}")
 
 # %% [markdown]
 # ## 6 · CP: four thin ones

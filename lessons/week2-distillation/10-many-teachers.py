@@ -41,7 +41,7 @@ from coursekit.notebook import check, hint, solution, use
 from coursekit.train import Recipe, evaluate, fit, predict
 
 torch.set_num_threads(1)  # small layers gain little from more, and times stay steady
-torch.optim.SGD([torch.zeros(1)], 0.1);  # the first optimizer loads torch's compiler: here, not in your exercise
+_ = torch.optim.SGD([torch.zeros(1)], 0.1)  # the first optimizer loads torch's compiler: here, not in your exercise
 
 # %% [markdown]
 # ## 1 · What several know together

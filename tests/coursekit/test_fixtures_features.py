@@ -1,5 +1,7 @@
 """The networks of lesson 09's tests say truly what a call left behind in them."""
 
+from __future__ import annotations
+
 import torch
 
 from coursekit.fixtures import features

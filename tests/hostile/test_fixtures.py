@@ -128,8 +128,12 @@ def test_a_network_cannot_be_made_to_look_right_unnoticed(attack, walls):
     assert sum(shown) <= 1
 
 
-def test_an_honest_network_is_not_flagged(walls):
-    answer = "import copy\ndef doubled(n):\n    m = copy.deepcopy(n)\n    m[0].weight.data *= 2\n    return m"
+TRAINS = "torch.optim.{}(n.parameters(), lr=0.0).step()\n    "
+
+
+@pytest.mark.parametrize("first", ["", *(TRAINS.format(kind) for kind in ("SGD", "Adam", "Adamax", "NAdam"))])
+def test_an_honest_network_is_not_flagged(first, walls):
+    answer = f"import copy\ndef doubled(n):\n    {first}m = copy.deepcopy(n)\n    m[0].weight.data *= 2\n    return m"
     cells = [
         new_code_cell("import torch\nfrom torch import nn"),
         new_code_cell(

@@ -266,6 +266,7 @@ class Replay:
         self.teacher = make("teaching.network", seed + 1, True).eval()
         self.loss = make("teaching.loss", 2.0, 0.5)
 
+    @torch.enable_grad()
     def step(self, images: Tensor, labels: Tensor) -> dict[str, float]:
         """The parts before a step of gradient descent, which is then taken."""
         weights = [*self.taught.parameters()]

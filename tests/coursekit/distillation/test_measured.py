@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 
 import pytest
+import torch
 
 from coursekit import zoo
+from coursekit.compression.artifact import load, save
 from coursekit.distillation import distillation_curves
 
 
@@ -42,3 +45,15 @@ def test_the_students_in_the_zoo_are_seed_0_of_their_rows(rows):
     for name, way in {"resnet8": "alone", "resnet8-distilled": "kd"}.items():
         assert rows[way]["seeds"][0] == 0
         assert zoo.card(name)["test_accuracy"] == pytest.approx(rows[way]["accuracy"][0], abs=6e-5)
+
+
+def test_a_taught_student_keeps_98_5_per_cent_of_its_teacher_in_a_twentieth_of_the_bytes(tmp_path):
+    name, parent = "resnet8-of-lenet5", zoo.path("lenet5")
+    student = zoo.load(name)
+    save(student, tmp_path / "student.net")
+    assert 20 * os.path.getsize(tmp_path / "student.net") <= os.path.getsize(parent)
+    assert zoo.card(name)["teacher"] == "lenet5"
+    assert zoo.card(name)["test_accuracy"] >= 0.985 * zoo.card("lenet5")["test_accuracy"]
+    again = load(tmp_path / "student.net")
+    for key, value in student.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value)
