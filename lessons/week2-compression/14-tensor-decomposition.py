@@ -9,7 +9,7 @@
 # - **measured** a ResNet-20 with all its 3×3 kernels decomposed, beside the spatial split at equal weights, before and after fine-tuning.
 #
 # **Before:** lesson 13. **You need** about two hours; there are 16 points to check yourself and 3 that a person grades. **The machine
-# needs** about 60 s for all cells, 1.5 GB of memory, and no download.
+# needs** about 65 s for all cells, 1.3 GB of memory, and no download.
 
 # %% [markdown]
 # <details><summary><b>How these notebooks work</b> (open once)</summary>
@@ -426,7 +426,7 @@ plot.lines(budgets, errors, xticks=budgets, xlabel="weights (the kernel has 9,21
 # All 18 convolutions of 3×3 but the first, by Tucker-2, at three choices of ranks: half of the channels, EVBMF, a quarter of the channels. Beside each one the
 # spatial split of lesson 13, which gets **as many weights, layer by layer**.
 #
-# Then both are trained on 2,000 images, once, with a small learning rate. (About 60 s.)
+# Then both are trained on 2,000 images, once, with a small learning rate. (About 50 s.)
 
 # %% tags=["demo"]
 mine = {name: use(name) for name in ("tucker2_factors", "tucker2_kernels")}
@@ -474,7 +474,7 @@ plot.lines(sizes, {way: list(row.values()) for way, row in tuned.items()}, perce
 # brings most of them back. After it the two forms lie within a point of each other, in one run each and on 2,000 test images: that is no
 # difference. The spatial files are a few percent smaller, as ranks are whole numbers.
 #
-# EVBMF asked for fewer bytes than half of the channels and for as many MACs: it keeps more of the first stage, where a kernel is small but the image is
+# EVBMF asked for fewer bytes than half of the channels and for as many MACs: it keeps more of the first layers, where a kernel is small but the image is
 # large. What counts as noise in a kernel is not what the network can spare.
 #
 # And the time?
