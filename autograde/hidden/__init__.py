@@ -18,6 +18,7 @@ from autograde.hidden import (
     reduced_precision,
     structured_pruning,
     teacher_student,
+    tensor_decomposition,
     weight_pruning,
     weight_sharing,
 )
@@ -35,6 +36,7 @@ HIDDEN: dict[str, tuple[Test, ...]] = {
     **structured_pruning.HIDDEN,
     **huffman_coding.HIDDEN,
     **low_rank.HIDDEN,
+    **tensor_decomposition.HIDDEN,
     **many_teachers.HIDDEN,
     **weight_pruning.HIDDEN,
     **teacher_student.HIDDEN,

@@ -40,6 +40,13 @@ from coursekit.compression.lowrank import (
     truncated_svd,
     weight_matrix,
 )
+from coursekit.compression.multilinear import (
+    cp_kernel,
+    mode_product,
+    tucker2_factors,
+    tucker2_kernels,
+    unfold,
+)
 from coursekit.compression.prefix import HuffmanCoding, coded_bytes, decode_symbols
 from coursekit.compression.ranks import (
     RankTable,
@@ -82,6 +89,7 @@ __all__ = [
     "contents",
     "conv_like",
     "cp_conv",
+    "cp_kernel",
     "decode_gaps",
     "decode_symbols",
     "decode_tensor",
@@ -113,6 +121,7 @@ __all__ = [
     "limited_lengths",
     "lloyd",
     "load",
+    "mode_product",
     "rank_for_energy",
     "rank_scan",
     "ranks_for_budget",
@@ -129,6 +138,9 @@ __all__ = [
     "svd_factors",
     "truncated_svd",
     "tucker2_conv",
+    "tucker2_factors",
+    "tucker2_kernels",
     "tucker_ranks",
+    "unfold",
     "weight_matrix",
 ]

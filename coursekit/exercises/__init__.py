@@ -17,6 +17,7 @@ from coursekit.exercises import (
     reduced_precision,
     structured_pruning,
     teacher_student,
+    tensor_decomposition,
     weight_pruning,
     weight_sharing,
 )
@@ -36,6 +37,7 @@ _LESSONS = (
     teacher_student,
     compression_pipeline,
     low_rank,
+    tensor_decomposition,
     weight_sharing,
     feature_distillation,
     many_teachers,
