@@ -18,8 +18,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -249,35 +250,40 @@ TWENTY = {
 }
 
 
-def twenty(name: str) -> None:
-    """A student in at most a twentieth of its teacher's bytes: taught, rounded to 8 bits, written, read, measured."""
+def twenty(name: str, seeds: Iterable[int]) -> None:
+    """A student in at most a twentieth of its teacher's bytes: taught, rounded to 8 bits, written, read, measured.
+
+    And beside it, as the control, the same student without a teacher.
+    """
+    for seed in seeds:
+        taught_key = f"twenty/{name}" if seed == 0 else f"twenty/{name}-{seed}"
+        once(taught_key, partial(_twenty, name, seed, f"twenty/{name}-kd-{seed}", kd(), teacher(name)))
+        alone_key = f"twenty/{name}-alone-{seed}"
+        once(alone_key, partial(_twenty, name, seed, alone_key, StudentAlone(), None))
+
+
+def _twenty(name: str, seed: int, key: str, objective: Any, guide: nn.Module | None) -> dict[str, Any]:
     options, epochs, n = TWENTY[name]
-
-    def run() -> dict[str, Any]:
-        student = fresh(0, **options)
-        settings = recipe(0, epochs)
-        curves = train(
-            f"twenty/{name}-kd", student, teacher(name), kd(), settings, versions(first(55_000), n)
-        )
-        test, file = fashion_mnist("test"), BUILD / "twenty" / f"{name}.net"
-        as_float = mean_of(student, test)
-        keep(f"twenty/{name}-kd", on_grid(student))
-        save(student, file)
-        return {
-            "float": as_float,
-            "accuracy": mean_of(load(file).eval(), test),
-            "bytes": os.path.getsize(file),
-            "teacher": name,
-            "teacher_bytes": os.path.getsize(zoo.path(name)),
-            "teacher_accuracy": zoo.card(name)["test_accuracy"],
-            "parameters": sum(p.numel() for p in student.parameters()),
-            "versions": n,
-            "options": options,
-            "recipe": asdict(settings),
-            "curves": curves,
-        }
-
-    once(f"twenty/{name}", run)
+    student, settings = fresh(seed, **options), recipe(seed, epochs)
+    curves = train(f"{key}-weights", student, guide, objective, settings, versions(first(55_000), n))
+    test, file = fashion_mnist("test"), BUILD / f"{key}.net"
+    as_float = mean_of(student, test)
+    keep(f"{key}-weights", on_grid(student))
+    save(student, file)
+    return {
+        "float": as_float,
+        "accuracy": mean_of(load(file).eval(), test),
+        "bytes": os.path.getsize(file),
+        "teacher": name,
+        "taught": guide is not None,
+        "teacher_bytes": os.path.getsize(zoo.path(name)),
+        "teacher_accuracy": zoo.card(name)["test_accuracy"],
+        "parameters": sum(p.numel() for p in student.parameters()),
+        "versions": n,
+        "options": options,
+        "recipe": asdict(settings),
+        "curves": curves,
+    }
 
 
 def publish() -> None:
@@ -292,7 +298,7 @@ def publish() -> None:
         if not (BUILD / f"twenty/{name}.json").is_file():
             continue
         row = once(f"twenty/{name}", dict)
-        model = kept(f"twenty/{name}-kd", fresh(0, **row["options"]))
+        model = kept(f"twenty/{name}-kd-0-weights", fresh(0, **row["options"]))
         facts = {"data": f"Fashion-MNIST, 55,000 training images in {row['versions']} versions", "seed": 0,
                  "recipe": row["recipe"], "objective": repr_of(kd()), "teacher": name,
                  "artifact_bytes": row["bytes"], "accuracy_float": row["float"]}  # fmt: skip
@@ -323,6 +329,6 @@ if __name__ == "__main__":
         elif part == "report":
             report(everything(), FEW, EPOCHS, MORE_EPOCHS)
         elif part == "twenty":
-            twenty(arguments.teacher)
+            twenty(arguments.teacher, arguments.seeds)
         else:
             {"choose": choose, "publish": publish}[part]()

@@ -82,8 +82,8 @@ transfer set: 206 errors, with a corrected bias 109.
 {twenty}
 """
 
-TWENTY = """One seed each. Bytes: `os.path.getsize` of the teacher's float32 file in the zoo, and of the student's by
-`artifact.save`, weights rounded to 8 bits with a scale a channel. Accuracy: of what `artifact.load` gives back.
+TWENTY = """Mean ± sd over the seeds; the largest file counts. Bytes: `os.path.getsize` of the teacher's float32 file in the
+zoo, and of the student's by `artifact.save`, weights rounded to 8 bits with a scale a channel. Accuracy: of what `artifact.load` gives back.
 """
 
 
@@ -205,20 +205,25 @@ def missing_table(rows: Rows) -> str:
 
 
 def twenty_text(rows: Rows) -> str:
-    """Small students beside their teachers."""
+    """Small students beside their teachers, and beside themselves untaught."""
     found = [row for key, row in sorted(rows.items()) if key.startswith("twenty/")]
     body = []
-    for row in found:
-        kept = row["accuracy"] / row["teacher_accuracy"]
-        ratio = row["teacher_bytes"] / row["bytes"]
+    for name in dict.fromkeys(row["teacher"] for row in found):
+        own = [row for row in found if row["teacher"] == name]
+        taught, alone = (
+            {row["recipe"]["seed"]: row["accuracy"] for row in own if row.get("taught", True) is which}
+            for which in (True, False)
+        )
+        row = own[0]
         body.append([
-            f"{row['teacher']}, {row['teacher_bytes']:,}",
+            f"{name}, {row['teacher_bytes']:,}",
             f"{100 * row['teacher_accuracy']:.2f}",
-            f"{row['parameters']:,} parameters, {row['bytes']:,}",
-            f"{100 * row['accuracy']:.2f} (float32: {100 * row['float']:.2f})",
-            f"{ratio:.1f}",
-            f"{kept:.2%}",
-            f"{row['recipe']['epochs']} of 55,000 images, {row['versions']} versions of each",
+            f"{row['parameters']:,} parameters, {max(each['bytes'] for each in own):,}",
+            cell(taught),
+            cell(alone),
+            f"{row['teacher_bytes'] / max(each['bytes'] for each in own):.1f}",
+            f"{spread(taught)[0] / row['teacher_accuracy']:.2%}",
+            f"{row['recipe']['epochs']} of 55,000 images",
         ])  # fmt: skip
     if not body:
         return "Not measured.\n"
@@ -226,7 +231,8 @@ def twenty_text(rows: Rows) -> str:
         "teacher, bytes",
         "accuracy, %",
         "student, bytes",
-        "accuracy, %",
+        "taught, %",
+        "alone, %",
         "times smaller",
         "kept",
         "epochs",
