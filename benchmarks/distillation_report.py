@@ -82,8 +82,9 @@ transfer set: 206 errors, with a corrected bias 109.
 {twenty}
 """
 
-TWENTY = """Mean ± sd over the seeds; the largest file counts. Bytes: `os.path.getsize` of the teacher's float32 file in the
-zoo, and of the student's by `artifact.save`, weights rounded to 8 bits with a scale a channel. Accuracy: of what `artifact.load` gives back.
+TWENTY = """Mean ± sd over the seeds; the largest file counts. Bytes: `os.path.getsize` of the teacher's float32 file
+in the zoo, and of the student's by `artifact.save`, weights rounded to 8 bits with a scale a channel. Accuracy: of what
+`artifact.load` gives back.
 """
 
 
