@@ -25,7 +25,7 @@ from autograde.outputs import CHECK_MIME, error_output
 from autograde.pod import Pod, shared_pod
 from autograde.rundir import RunDirectory
 from autograde.sandbox import Mode
-from autograde.suspicion import Flag, look_at
+from autograde.suspicion import Flag, look_at, reaching
 from autograde.withhold import lessons_of, withheld_build
 from coursekit.mending.kinds import is_demo
 
@@ -190,6 +190,11 @@ def _closed(notebook: NotebookNode, receipt: CellReceipt, require_check: bool) -
     return replace(receipt, ungraded=close_cell(cell, require_check))
 
 
+def _is_hers(cell: NotebookNode) -> bool:
+    """Whether it is code that a student may write."""
+    return cell.cell_type == "code" and not cell.metadata.get("nbgrader", {}).get("locked")
+
+
 @dataclass
 class _Session:
     """A notebook on its way through one process, or several when they die."""
@@ -212,6 +217,7 @@ class _Session:
         self._kernel: Kernel | None = self._start()
         self._deadline = time.monotonic() + self.limits.notebook_seconds
         self._replay: list[int] = []
+        self._doubt = reaching(cell.source for cell in self.notebook.cells if _is_hers(cell))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -247,7 +253,7 @@ class _Session:
 
     def _look(self, index: int, cell: NotebookNode, grade_id: str | None) -> None:
         """Notes what a person should see in a cell that students may write."""
-        if not cell.metadata.get("nbgrader", {}).get("locked"):
+        if _is_hers(cell):
             self.flags += look_at(cell.source, index, grade_id)
 
     def _judge(self, index: int, cell: NotebookNode) -> tuple[CellStatus, float]:
@@ -260,7 +266,12 @@ class _Session:
         judged = self.wanted[index]
         source = self._her_text(judged.exercise.name)
         verdict: Verdict = judge(
-            judged, self._kernel, source=source, limits=self.limits, wall_seconds=remaining
+            judged,
+            self._kernel,
+            source=source,
+            limits=self.limits,
+            wall_seconds=remaining,
+            doubt=self._doubt,
         )
         cell.outputs = verdict.outputs
         got = {test.got for test in verdict.result.tests} if verdict.result is not None else set()
@@ -277,7 +288,7 @@ class _Session:
         answer, others = "", []
         for cell in self.notebook.cells:
             meta = cell.metadata.get("nbgrader", {})
-            if cell.cell_type != "code" or meta.get("locked") or (is_demo(cell) and not meta):
+            if not _is_hers(cell) or (is_demo(cell) and not meta):
                 continue
             if meta.get("solution") and meta.get("grade_id") == name:
                 answer = cell.source

@@ -20,7 +20,7 @@ from nbformat.v4 import new_output
 from autograde.kernel import CallRun, Kernel, Status
 from autograde.limits import Limits
 from autograde.outputs import error_output, safe_data
-from autograde.values import Unsendable, WireError, digests, pack, unpack
+from autograde.values import Handle, Unsendable, WireError, arguments_in, digests, pack, unpack
 from coursekit.exercises import CheckResult, Exercise, Test, exercises
 from coursekit.exercises.runner import forbidden_names, recognise, run
 from coursekit.exercises.student import NotAttemptedError, StudentError, changed
@@ -38,6 +38,10 @@ __all__ = [
 ]
 
 LONGEST = 300
+
+
+class NotBelieved(Exception):
+    """What only her own process can know, said by a process that her text reaches into."""
 
 
 class Stopped(BaseException):
@@ -66,11 +70,17 @@ def course_exercises() -> dict[str, Judged]:
 class RemoteStudent:
     """The functions of a student's process, called on copies of the tensors: as `LocalStudent`.
 
-    Args: seconds: processor time of all calls together; `patience` times as much wall time.
+    A result is worth what it is, whoever made it, and whether a tensor was changed is seen in our own memory. But what
+    became of a network or of a dict she was given is for her process to say, and that is not always believed.
+
+    Args: seconds: processor time of all calls together; `patience` times as much wall time. doubt: what her text does,
+          if that is to reach into her process.
     """
 
-    def __init__(self, kernel: Kernel, limits: Limits, seconds: float, wall_seconds: float) -> None:
-        self._kernel, self._limits = kernel, limits
+    def __init__(
+        self, kernel: Kernel, limits: Limits, seconds: float, wall_seconds: float, doubt: str | None = None
+    ) -> None:
+        self._kernel, self._limits, self._doubt = kernel, limits, doubt
         self._seconds, self._until = seconds, time.monotonic() + wall_seconds
         self._n_calls = 0
 
@@ -85,7 +95,15 @@ class RemoteStudent:
 
     def make(self, name: str, *args: Any) -> Any:
         """An object of `coursekit.fixtures` in her process: a handle, or its value if it is a plain one."""
-        return self._call({"fixture": name}, name, args, {})
+        made = self._call({"fixture": name}, name, args, {})
+        if not isinstance(made, Handle):
+            self._believe(name)
+        return made
+
+    def _believe(self, name: str) -> None:
+        if self._doubt is not None:
+            text = f"this notebook {self._doubt}; what it says of its own work waits until a person has looked"
+            raise StudentError(name, NotBelieved(text))
 
     def _on_handle(
         self, number: int, path: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -112,9 +130,15 @@ class RemoteStudent:
         self._seconds -= min(run.seconds, seconds)
         if run.status != "ok":
             raise Stopped(run.status, run.seconds)
-        return self._answered(run, name, args)
+        value = self._answered(run, name)
+        if run.left != data:  # where her process could not but leave it
+            self._compare(name, args, digests(arguments_in(tree, run.left)))
+        self._compare(name, args, run.answer.get("digests"))
+        if any(isinstance(each, list | dict) for each in args):
+            self._believe(name)
+        return value
 
-    def _answered(self, run: CallRun, name: str, args: tuple[Any, ...]) -> Any:
+    def _answered(self, run: CallRun, name: str) -> Any:
         """The value of an answer, or the error that a LocalStudent would raise."""
         answer = run.answer
         outcome = answer.get("outcome")
@@ -130,16 +154,14 @@ class RemoteStudent:
         try:
             if outcome != "value":
                 raise WireError("no answer")
-            value = unpack(answer.get("value"), run.payload, self._on_handle)
+            return unpack(answer.get("value"), run.payload, self._on_handle)
         except (WireError, RecursionError, TypeError, ValueError, KeyError) as error:
             raise StudentError(name, TypeError("the result could not be read")) from error
-        self._compare(name, args, answer.get("digests"))
-        return value
 
     def _compare(self, name: str, args: tuple[Any, ...], after: Any) -> None:
         before = digests(args)
         if not isinstance(after, list) or len(after) != len(before):
-            return
+            raise StudentError(name, TypeError("the result could not be read"))
         for position, (ours, theirs) in enumerate(zip(before, after, strict=True), start=1):
             if ours is not None and ours != theirs:
                 raise changed(name, position)
@@ -194,15 +216,16 @@ def judge(
     source: str | None,
     limits: Limits,
     wall_seconds: float,
+    doubt: str | None = None,
 ) -> Verdict:
     """Runs an exercise's tests on the function in a student's process.
 
-    Args:    source: her text, in which forbidden names are looked for. wall_seconds: at most.
+    Args:    source: her text, in which forbidden names are looked for. wall_seconds: at most. doubt: see RemoteStudent.
     Returns: a verdict; without a result, and so without a mark, if any call did not come back.
     """
     start = time.monotonic()
     wall = min(limits.cell_seconds * limits.patience, wall_seconds)
-    student = RemoteStudent(kernel, limits, limits.cell_seconds, wall)
+    student = RemoteStudent(kernel, limits, limits.cell_seconds, wall, doubt)
     at: list[Test] = []
     watched = replace(
         judged.exercise, tests=tuple(_watched(test, at) for test in judged.exercise.tests), mistakes=()

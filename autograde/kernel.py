@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import select
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ import psutil
 from nbformat.notebooknode import NotebookNode
 
 from autograde.inside.wire import HEADER, JSON_BYTES, PAYLOAD_BYTES, frame
+from autograde.lent import Lent
 from autograde.limits import Limits
 from autograde.outputs import OutputBuffer
 from autograde.pod import Pod, PodError, Process, Usage, start_cold
@@ -50,12 +52,13 @@ class CellRun:
 
 @dataclass(frozen=True)
 class CallRun:
-    """What came of one call: its answer if the status is "ok"."""
+    """What came of one call: its answer if the status is "ok", and what is now in the memory that was lent for it."""
 
     status: Status
     seconds: float
     answer: dict[str, Any] = field(default_factory=dict)
     payload: bytes = b""
+    left: bytes = b""
 
 
 class Kernel:
@@ -118,33 +121,38 @@ class Kernel:
         """
         start = time.monotonic()
         buffer = OutputBuffer(self.limits.output_bytes, self._machine_paths())
-        status, answer, _ = self._ask({"op": "cell", "source": source}, b"", seconds, wall_seconds, buffer)
+        status, answer, _ = self._ask({"op": "cell", "source": source}, seconds, wall_seconds, buffer=buffer)
         if status == "ok" and answer.get("outcome") != "ok":
             status = "error"
         return CellRun(status, time.monotonic() - start, buffer.nodes(), self.alive)
 
     def call(
-        self, message: dict[str, Any], payload: bytes, seconds: float, wall_seconds: float | None = None
+        self, message: dict[str, Any], data: bytes, seconds: float, wall_seconds: float | None = None
     ) -> CallRun:
-        """Has a function called; what it prints is thrown away."""
+        """Has a function called on values that lie in memory lent to it; what it prints is thrown away."""
         start = time.monotonic()
-        status, answer, data = self._ask(message, payload, seconds, wall_seconds, None)
-        return CallRun(status, time.monotonic() - start, answer, data)
+        if not data:
+            status, answer, payload = self._ask(message, seconds, wall_seconds)
+            return CallRun(status, time.monotonic() - start, answer, payload)
+        with Lent(data) as lent:
+            status, answer, payload = self._ask(message, seconds, wall_seconds, lent=lent)
+            return CallRun(status, time.monotonic() - start, answer, payload, lent.read())
 
     def _ask(
         self,
         message: dict[str, Any],
-        payload: bytes,
         seconds: float,
         wall_seconds: float | None,
-        buffer: OutputBuffer | None,
+        *,
+        buffer: OutputBuffer | None = None,
+        lent: Lent | None = None,
     ) -> tuple[Status, dict[str, Any], bytes]:
         self._number += 1
         try:
-            data = frame({**message, "id": self._number}, payload)
+            data = frame({**message, "id": self._number})
         except ValueError:  # a cell of megabytes
             return "flood", {}, b""
-        exchange = _Exchange(self._number, data, buffer)
+        exchange = _Exchange(self._number, data, buffer, lent)
         status = self._wait(exchange, _Clock(self.process.pid, seconds, wall_seconds or seconds))
         if status in ("timeout", "flood"):
             if not self._broken:
@@ -208,8 +216,10 @@ class Kernel:
                     return False
         if exchange.outgoing:
             try:
-                sent = self.process.channel.send(exchange.outgoing[:READ_BYTES])
-                exchange.outgoing = exchange.outgoing[sent:]
+                sent = socket.send_fds(
+                    self.process.channel, [exchange.outgoing[:READ_BYTES]], exchange.descriptors
+                )
+                exchange.outgoing, exchange.descriptors = exchange.outgoing[sent:], []
             except (BlockingIOError, InterruptedError):
                 pass
             except OSError:
@@ -320,8 +330,9 @@ def _all_seconds(pid: int) -> float:
 class _Exchange:
     """One request on its way, and what came back for it."""
 
-    def __init__(self, number: int, outgoing: bytes, buffer: OutputBuffer | None) -> None:
+    def __init__(self, number: int, outgoing: bytes, buffer: OutputBuffer | None, lent: Lent | None) -> None:
         self.number, self.outgoing, self.buffer = number, memoryview(outgoing), buffer
+        self.descriptors = [lent.descriptor] if lent is not None else []
         self.answered = False
         self.answer: dict[str, Any] = {}
         self.payload = b""

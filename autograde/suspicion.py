@@ -1,20 +1,23 @@
-"""Signs in a student's text that she tried something other than to solve the exercise. They cost nothing: a person
-should look. What is tried is stopped elsewhere; this only says that it was tried. What the course's own solution does
-too is no sign."""
+"""Signs in a student's text that she tried something other than to solve the exercise: a person should look.
+
+What is tried is stopped elsewhere, and a sign costs nothing by itself, with one exception: where a text reaches into
+the process that runs it, the judge does not take that process's word for what it alone can know. What the course's own
+solution does too is no sign.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Flag", "look_at", "unusual"]
+__all__ = ["Flag", "look_at", "reaching", "unusual"]
 
 MODULES = {
     "ctypes": "calls C code directly",
-    "gc": "looks through Python's memory",
+    "gc": "uses the garbage collector",
     "multiprocessing": "starts processes",
     "pickle": "uses pickle",
     "pty": "starts processes",
@@ -41,6 +44,12 @@ NAMES = {
     "setprofile": "watches what Python does",
     "_getframe": "looks into its callers",
     "f_back": "looks into its callers",
+    "f_builtins": "looks into its callers",
+    "f_globals": "looks into its callers",
+    "f_locals": "looks into its callers",
+    "tb_frame": "looks into its callers",
+    "gi_frame": "looks into its callers",
+    "cr_frame": "looks into its callers",
     "currentframe": "looks into its callers",
     "stack": "looks into its callers",
     "displayhook": "changes how results are shown",
@@ -55,12 +64,19 @@ NAMES = {
     "__array__": "defines an array of its own",
     "__class__": "changes what objects are",
     "__subclasses__": "looks through Python's memory",
+    "get_objects": "looks through Python's memory",
+    "get_referrers": "looks through Python's memory",
+    "get_referents": "looks through Python's memory",
     "__globals__": "reaches into other code",
+    "__closure__": "reaches into other code",
+    "__code__": "reaches into other code",
+    "__self__": "reaches into other code",
+    "cell_contents": "reaches into other code",
+    "getsignal": "reaches into other code",
     "__builtins__": "reaches into other code",
     "modules": "reaches into other code",
     "setattr": "changes other code",
     "register": "has code run at the end",
-    "set_num_threads": "changes the number of threads",
     "symlink": "makes links",
 }
 TEXTS = (
@@ -75,30 +91,35 @@ TEXTS = (
         re.compile(r"<script|<iframe|javascript:|\bon(?:error|load|click)\s*=", re.I),
         "puts active content in a page",
     ),
-    (
-        re.compile(r"autograde|coursekit\.exercises|quantize_per_|fake_quantize_per_"),
-        "names code that is not for it",
-    ),
+    (re.compile(r"autograde|coursekit\.exercises"), "looks for the grading code"),
+    (re.compile(r"quantize_per_"), "names code that is not for it"),
 )
 SELF_COMPARING = {
-    "__eq__",
-    "__lt__",
-    "__le__",
-    "__gt__",
-    "__ge__",
-    "__bool__",
-    "__float__",
-    "__int__",
-    "__getattribute__",
-    # what a network is asked by
-    "state_dict",
-    "_save_to_state_dict",
-    "named_parameters",
-    "named_modules",
-    "modules",
-    "__deepcopy__",
+    "__eq__", "__lt__", "__le__", "__gt__", "__ge__", "__bool__", "__float__", "__int__", "__getattribute__",
+    "state_dict", "_save_to_state_dict", "named_parameters", "named_modules", "modules", "__deepcopy__",
+    "__torch_function__", "__array__", "__class__", "shape", "dtype",
+}  # fmt: skip
+PLAIN_TYPES = {"int", "float", "str", "tuple", "list", "dict", "torch.Tensor", "Tensor"}
+# Names that mean something else on other objects, and the only owner on which they are a sign.
+OWNERS = {
+    "stack": "inspect", "register": "atexit", "system": "os", "kill": "os", "abort": "os", "popen": "os", "fork": "os",
+    "symlink": "os",
+}  # fmt: skip
+PATCHED = {
+    "torch", "nn", "F", "coursekit", "fixtures", "networks", "np", "numpy", "math", "builtins", "sys", "cq", "time",
+}  # fmt: skip
+BARE = {
+    "__builtins__": "reaches into other code",
+    "__import__": "imports by name",
+    "setattr": "changes other code",
+    "eval": "runs text as code",
+    "exec": "runs text as code",
+    "compile": "runs text as code",
 }
-HARMLESS = {("modules", "Call"), ("stack", "torch")}
+REACHING = {
+    "calls C code directly", "looks for the grading code", "looks into its callers", "looks through Python's memory",
+    "reaches into other code", "reaches into the notebook from outside", "imports by name", "runs text as code",
+}  # fmt: skip
 LONGEST = 200_000
 
 
@@ -126,20 +147,75 @@ def look_at(source: str, index: int, grade_id: str | None) -> list[Flag]:
     """The signs in one cell, each kind once."""
     if len(source) > LONGEST:
         return [Flag("long", "a cell of enormous length", index, grade_id)]
+    return [Flag("suspicious", f"{why} ({what})", index, grade_id) for why, what in _signs_in(source).items()]
+
+
+def reaching(sources: Iterable[str]) -> str | None:
+    """The first sign in these texts that they reach into the process that runs them; None if there is none."""
+    for source in sources:
+        if len(source) > LONGEST:
+            return "has a cell of enormous length"
+        for why, what in _signs_in(source).items():
+            if why in REACHING:
+                return f"{why} ({what})"
+    return None
+
+
+def _signs_in(source: str) -> dict[str, str]:
+    """What each kind of sign was seen in; nothing in a text that does not run."""
     try:
         tree = ast.parse(_plain(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
+        return {}
     found: dict[str, str] = {}
     for node in ast.walk(tree):
-        for what, why in _signs(node):
+        for what, why in _LOOKS.get(type(node), _no_signs)(node):
             found.setdefault(why, what)
-    return [Flag("suspicious", f"{why} ({what})", index, grade_id) for why, what in found.items()]
+    return found
 
 
 def _plain(source: str) -> str:
     """The text without IPython's own lines."""
     return "\n".join("pass" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
+
+
+Signs = list[tuple[str, str]]
+
+
+def _no_signs(node: Any) -> Signs:
+    return []
+
+
+def _import(node: ast.Import) -> Signs:
+    return _modules([alias.name for alias in node.names])
+
+
+def _import_from(node: ast.ImportFrom) -> Signs:
+    names = [alias.name for alias in node.names]
+    signs = [(name, NAMES[name]) for name in names if name in NAMES and name not in OWNERS]
+    return _modules([node.module or ""]) + [
+        sign for sign in signs if sign[0] != "modules" or node.module == "sys"
+    ]
+
+
+def _modules(names: list[str]) -> Signs:
+    if any(name.startswith("coursekit.exercises") for name in names):
+        return [("coursekit.exercises", "looks for the grading code")]
+    return [(name, MODULES[name]) for name in sorted({name.split(".")[0] for name in names} & MODULES.keys())]
+
+
+def _attribute(node: ast.Attribute) -> Signs:
+    owner = node.value.id if isinstance(node.value, ast.Name) else ""
+    if node.attr in OWNERS:
+        return [(f"{owner}.{node.attr}", NAMES[node.attr])] if owner == OWNERS[node.attr] else []
+    if node.attr == "modules":
+        last = node.value.attr if isinstance(node.value, ast.Attribute) else owner
+        return [(f"{last}.modules", NAMES["modules"])] if last == "sys" else []
+    root = _root(node)
+    signs = [(node.attr, NAMES[node.attr])] if node.attr in NAMES else []
+    if isinstance(node.ctx, ast.Store) and root in PATCHED:
+        signs.insert(0, (f"{root}.{node.attr}", "changes other code"))
+    return signs
 
 
 def _root(node: ast.expr) -> str:
@@ -149,85 +225,33 @@ def _root(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _signs(node: ast.AST) -> list[tuple[str, str]]:
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        modules = (
-            [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-        )
-        names = [] if isinstance(node, ast.Import) else [alias.name for alias in node.names]
-        if any(name.startswith("coursekit.exercises") for name in modules):
-            return [("coursekit.exercises", "looks for the grading code")]
-        tops = {name.split(".")[0] for name in modules}
-        return [(name, MODULES[name]) for name in sorted(tops & MODULES.keys())] + [
-            (name, NAMES[name])
-            for name in names
-            if name in NAMES and name not in ("stack", "register", "modules")
-        ]
-    if isinstance(node, ast.Attribute):
-        owner = node.value.id if isinstance(node.value, ast.Name) else ""
-        if node.attr in (
-            "stack",
-            "register",
-            "modules",
-            "system",
-            "kill",
-            "abort",
-            "popen",
-            "fork",
-            "symlink",
-        ):
-            wanted = {"stack": "inspect", "register": "atexit", "modules": "sys"}.get(node.attr, "os")
-            return [(f"{owner}.{node.attr}", NAMES[node.attr])] if owner == wanted else []
-        monkey = isinstance(node.ctx, ast.Store) and _root(node) in (
-            "torch",
-            "nn",
-            "F",
-            "coursekit",
-            "fixtures",
-            "networks",
-            "np",
-            "numpy",
-            "math",
-            "builtins",
-            "sys",
-            "cq",
-            "time",
-        )
-        signs = [(f"{_root(node)}.{node.attr}", "changes other code")] if monkey else []
-        return signs + (
-            [(node.attr, NAMES[node.attr])] if node.attr in NAMES and node.attr != "set_num_threads" else []
-        )
-    if isinstance(node, ast.Name) and node.id in (
-        "__builtins__",
-        "setattr",
-        "globals",
-        "eval",
-        "exec",
-        "compile",
-    ):
-        return [(node.id, NAMES.get(node.id, "runs text as code"))] if node.id != "globals" else []
-    if isinstance(node, ast.ClassDef):
-        own = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
-        own |= {
-            t.id
-            for item in node.body
-            if isinstance(item, ast.Assign)
-            for t in item.targets
-            if isinstance(t, ast.Name)
-        }
-        tricks = own & (SELF_COMPARING | {"__torch_function__", "__array__", "__class__", "shape", "dtype"})
-        bases = {ast.unparse(base) for base in node.bases} & {
-            "int",
-            "float",
-            "str",
-            "tuple",
-            "list",
-            "dict",
-            "torch.Tensor",
-            "Tensor",
-        }
-        return [(node.name, "makes objects that answer for themselves")] if tricks or bases else []
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        found = ((pattern.search(node.value), why) for pattern, why in TEXTS)
-        return [(match.group(), why) for match, why in found if match]
-    return []
+def _name(node: ast.Name) -> Signs:
+    return [(node.id, BARE[node.id])] if node.id in BARE else []
+
+
+def _class(node: ast.ClassDef) -> Signs:
+    own = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+    assigned = (target for item in node.body if isinstance(item, ast.Assign) for target in item.targets)
+    own |= {target.id for target in assigned if isinstance(target, ast.Name)}
+    bases = {ast.unparse(base) for base in node.bases}
+    answers = own & SELF_COMPARING or bases & PLAIN_TYPES
+    return [(node.name, "makes objects that answer for themselves")] if answers else []
+
+
+def _constant(node: ast.Constant) -> Signs:
+    if not isinstance(node.value, str):
+        return []
+    if node.value in NAMES and NAMES[node.value] in REACHING and node.value not in (*OWNERS, "modules"):
+        return [(node.value, NAMES[node.value])]  # for getattr and its like
+    found = ((pattern.search(node.value), why) for pattern, why in TEXTS)
+    return [(match.group(), why) for match, why in found if match]
+
+
+_LOOKS: dict[type[ast.AST], Callable[[Any], Signs]] = {
+    ast.Import: _import,
+    ast.ImportFrom: _import_from,
+    ast.Attribute: _attribute,
+    ast.Name: _name,
+    ast.ClassDef: _class,
+    ast.Constant: _constant,
+}

@@ -15,7 +15,17 @@ from typing import Any
 from autograde.inside.codec import MAX_BYTES, Unsendable, Wanted, WireError, decode, encode
 from coursekit.exercises.spec import Fixture
 
-__all__ = ["MAX_BYTES", "Handle", "Unsendable", "Unsupported", "WireError", "digests", "pack", "unpack"]
+__all__ = [
+    "MAX_BYTES",
+    "Handle",
+    "Unsendable",
+    "Unsupported",
+    "WireError",
+    "arguments_in",
+    "digests",
+    "pack",
+    "unpack",
+]
 
 MAX_HANDLE = 1_000_000
 
@@ -94,6 +104,16 @@ def unpack(tree: Any, data: bytes, remote: Callable[..., Any]) -> Any:
         return Unsupported(name)
 
     return decode(tree, data, opaque=opaque)
+
+
+def arguments_in(tree: Any, data: bytes) -> tuple[Any, ...]:
+    """The positional arguments of a packed call, as these bytes make them; no objects, only their places."""
+
+    def object_of(*_: Any) -> Unsupported:
+        return Unsupported("object")
+
+    arguments: tuple[Any, ...] = decode(tree, data, opaque=object_of, make=object_of)[0]
+    return arguments
 
 
 def digests(arguments: tuple[Any, ...]) -> list[Any]:

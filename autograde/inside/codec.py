@@ -1,6 +1,7 @@
 """Values as JSON and raw bytes, and back as exact built-in types or exact tensors. Never pickle.
 
-The same code runs on both sides. Outside it is the judge's customs office: whatever arrives is one of these types,
+The bytes of each tensor begin at a multiple of 16, so that a tensor can lie where they arrived. The same code runs on
+both sides. Outside it is the judge's customs office: whatever arrives is one of these types,
 every length checked against its bytes, or it does not arrive. Numbers, texts, tuples, lists, dicts and tensors of a
 derived class cross as their plain base, which is what a check in the notebook sees of them; their overridden methods
 stay behind.
@@ -22,6 +23,7 @@ MAX_DEPTH = 12
 MAX_TEXT = 100_000
 MAX_BITS = 1024
 MAX_DIMS = 16
+ALIGNMENT = 16
 DTYPES = (
     "float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool",
     "complex64", "complex128",
@@ -105,7 +107,7 @@ class _Writer:
             size = flat.numel() * flat.element_size()
             self.n_bytes += size
             raw = flat.view(torch.uint8).numpy().tobytes() if size else b""
-        self.chunks.append(raw)
+        self.chunks.append(raw + bytes(-size % ALIGNMENT))
         return {"T": [dtype, list(plain.shape), strides, size]}
 
     def _laid_out(self, torch: Any, plain: Any) -> tuple[Any, list[int] | None]:
@@ -153,9 +155,9 @@ def encode(
 
 class _Reader:
     def __init__(
-        self, data: bytes, opaque: Callable[[Any], Any], make: Callable[..., Any] | None = None
+        self, data: Any, opaque: Callable[[Any], Any], make: Callable[..., Any] | None, shared: bool
     ) -> None:
-        self.data, self.opaque, self.make = data, opaque, make
+        self.data, self.opaque, self.make, self.shared = memoryview(data), opaque, make, shared
         self.offset = self.nodes = 0
 
     def read(self, tree: Any, depth: int = 0) -> Any:
@@ -213,13 +215,13 @@ class _Reader:
         if max(numel, extent) > MAX_ELEMENTS or size > MAX_BYTES or extent * dtype.itemsize != size:
             raise WireError("a shape that does not fit its bytes")
         raw = self.data[self.offset : self.offset + size]
-        self.offset += size
-        if len(raw) != size:
+        self.offset += size + -size % ALIGNMENT
+        if self.offset > len(self.data):
             raise WireError("bytes are missing")
         if size == 0:
             return torch.empty(shape, dtype=dtype)
-        flat = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
-        flat = flat != 0 if dtype == torch.bool else flat.view(dtype)
+        flat = torch.frombuffer(raw if self.shared else bytearray(raw), dtype=torch.uint8)
+        flat = flat != 0 if dtype == torch.bool and not self.shared else flat.view(dtype)
         return flat.reshape(shape) if strides is None else flat.as_strided(shape, strides)
 
 
@@ -232,16 +234,22 @@ def _lengths(numbers: Any) -> bool:
 
 
 def decode(
-    tree: Any, data: bytes, *, opaque: Callable[[Any], Any], make: Callable[..., Any] | None = None
+    tree: Any,
+    data: Any,
+    *,
+    opaque: Callable[[Any], Any],
+    make: Callable[..., Any] | None = None,
+    shared: bool = False,
 ) -> Any:
     """The value that `encode` took apart.
 
-    Args:    opaque: makes something of the JSON that stands for a value of another kind.
-             make: makes the objects that were `Wanted`; without it a value that wants one is refused.
-    Returns: exact built-in types and exact torch.Tensor, sharing no memory with anything.
+    Args:    data: the bytes, or a buffer of them. opaque: makes something of the JSON that stands for a value of
+             another kind. make: makes the objects that were `Wanted`; without it a value that wants one is refused.
+             shared: let the tensors lie in `data`, of a writable buffer of our own making.
+    Returns: exact built-in types and exact torch.Tensor, sharing no memory with anything unless told so.
     Raises:  WireError for anything that `encode` would not have made.
     """
-    reader = _Reader(data, opaque, make)
+    reader = _Reader(data, opaque, make, shared)
     value = reader.read(tree)
     if reader.offset != len(data):
         raise WireError("bytes are left over")

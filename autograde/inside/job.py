@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import warnings
+from mmap import mmap
 from typing import Any
 
 from autograde.inside.codec import Unsendable, decode, encode
@@ -58,7 +59,7 @@ class Job:
                 stream.flush()
             self.channel.send({"type": "reply", "id": message.get("id"), **reply}, data)
 
-    def _answer(self, message: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
+    def _answer(self, message: dict[str, Any], payload: mmap | bytes) -> tuple[dict[str, Any], bytes]:
         self._busy = True
         try:
             if message["op"] == "cell":
@@ -72,7 +73,7 @@ class Job:
         result = self.shell.run_cell(source, store_history=True)
         return {"outcome": "ok" if result.success else "error"}
 
-    def _quietly(self, message: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
+    def _quietly(self, message: dict[str, Any], payload: mmap | bytes) -> tuple[dict[str, Any], bytes]:
         """A call; what her function prints while it is tested is shown to nobody, since it could show the tests."""
         for stream in self.streams:
             stream.muted = True
@@ -83,14 +84,14 @@ class Job:
                 stream.flush()
                 stream.muted = False
 
-    def _call(self, message: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
+    def _call(self, message: dict[str, Any], payload: mmap | bytes) -> tuple[dict[str, Any], bytes]:
         tree = message["arguments"]
         try:
             if message.get("fixture") is not None:
                 self._seal.check()
             function = self._target(message)
             handle = self._handle if message.get("fixture") is None else self._looked_at
-            arguments, named = decode(tree, payload, opaque=handle, make=_fixture)
+            arguments, named = decode(tree, payload, opaque=handle, make=_fixture, shared=True)
             if message["op"] == "get":
                 return self._result(function, [])
             if not callable(function):

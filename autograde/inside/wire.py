@@ -1,8 +1,13 @@
-"""Frames on a Unix socket: 8 bytes of lengths, a JSON object, and raw bytes. Never pickle."""
+"""Frames on a Unix socket: 8 bytes of lengths, a JSON object, and raw bytes. Never pickle.
+
+The harness sends no bytes but a descriptor of the memory they are in, and reads there afterwards what became of them.
+"""
 
 from __future__ import annotations
 
+import array
 import json
+import mmap
 import os
 import socket
 import struct
@@ -14,6 +19,7 @@ __all__ = ["HEADER", "JSON_BYTES", "PAYLOAD_BYTES", "Channel", "frame"]
 HEADER = struct.Struct("!II")  # lengths of the JSON text and of the bytes after it
 JSON_BYTES = 2 * 1024 * 1024
 PAYLOAD_BYTES = 64 * 1024 * 1024
+RIGHTS_BYTES = socket.CMSG_SPACE(array.array("i").itemsize)
 
 
 def frame(message: dict[str, Any], payload: bytes = b"") -> bytes:
@@ -47,21 +53,36 @@ class Channel:
             with self._lock:
                 self._socket.sendall(data)
 
-    def receive(self) -> tuple[dict[str, Any], bytes]:
-        """The next frame.
+    def receive(self) -> tuple[dict[str, Any], mmap.mmap | bytes]:
+        """The next message, and the memory lent with it.
 
         Raises: EOFError if the harness has gone.
         """
-        n_text, n_payload = HEADER.unpack(self._exactly(HEADER.size))
-        text = self._exactly(n_text)
-        return json.loads(bytes(text)), bytes(self._exactly(n_payload))
+        header, descriptors = self._exactly(HEADER.size)
+        n_text, _ = HEADER.unpack(header)
+        text, _ = self._exactly(n_text)
+        return json.loads(bytes(text)), _mapped(descriptors)
 
-    def _exactly(self, n_bytes: int) -> bytearray:
-        data = bytearray(n_bytes)
+    def _exactly(self, n_bytes: int) -> tuple[bytearray, list[int]]:
+        data, descriptors = bytearray(n_bytes), array.array("i")
         view, done = memoryview(data), 0
         while done < n_bytes:
-            got = self._socket.recv_into(view[done:])
+            got, ancillary, _, _ = self._socket.recvmsg_into([view[done:]], RIGHTS_BYTES)
             if got == 0:
                 raise EOFError
+            for level, kind, rights in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    descriptors.frombytes(rights[: len(rights) - len(rights) % descriptors.itemsize])
             done += got
-        return data
+        return data, list(descriptors)
+
+
+def _mapped(descriptors: list[int]) -> mmap.mmap | bytes:
+    """The memory behind a descriptor; its writes are seen by whoever lent it."""
+    if not descriptors:
+        return b""
+    try:
+        return mmap.mmap(descriptors[0], os.fstat(descriptors[0]).st_size)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
