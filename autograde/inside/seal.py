@@ -1,8 +1,8 @@
 """Whether what a notebook shows of its work is shown by the true functions of torch and of the course's fixtures.
 
 Two ways to lie: replacing such a function, and handing out an object whose class answers in its stead. It is her
-process, so this is no wall: it stops both, not who rewrites this module too. Whose text reaches that far is not believed
-(`autograde.judge.NotBelieved`).
+process, so this is no wall: it stops both, not who rewrites this module too. Whose text reaches that far is not
+believed (`autograde.judge.NotBelieved`).
 """
 
 from __future__ import annotations
