@@ -102,7 +102,9 @@ class RemoteStudent:
 
     def _believe(self, name: str) -> None:
         if self._doubt is not None:
-            text = f"this notebook {self._doubt}; what it says of its own work waits until a person has looked"
+            text = (
+                f"this notebook {self._doubt}; what it says of its own work waits until a person has looked"
+            )
             raise StudentError(name, NotBelieved(text))
 
     def _on_handle(
