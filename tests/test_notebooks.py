@@ -112,20 +112,14 @@ def test_no_cell_of_the_solution_raises_unless_it_is_meant_to(lesson):
 def test_the_saved_outputs_are_what_the_lesson_prints_today(lesson, tmp_path):
     folder = tmp_path / lesson.assignment
     shutil.copytree(lesson.solution.parent, folder)
-    command = [sys.executable, "-m", "pytest", "--nbval", f"--nbval-sanitize-with={NBVAL_CONFIG}"]
-    command += [
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        f"--rootdir={tmp_path}",
-        f"{lesson.name}.ipynb",
-    ]
+    plugins = ("tests.nbval_nearly", "no:cacheprovider", "no:xdist")
+    command = [sys.executable, "-m", "pytest", "-q", "--nbval", f"--nbval-sanitize-with={NBVAL_CONFIG}"]
+    command += [*(word for name in plugins for word in ("-p", name)), f"--rootdir={tmp_path}"]
+    command += [f"{lesson.name}.ipynb"]
     done = subprocess.run(
         command,
         cwd=folder,
-        env=lesson_environment(tmp_path) | {"PYTHONWARNINGS": ""},
+        env=lesson_environment(tmp_path) | {"PYTHONWARNINGS": "", "PYTHONPATH": str(COURSE.root)},
         capture_output=True,
         text=True,
         check=False,

@@ -98,7 +98,7 @@ def _receive(harness: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
 
 
 def _fork_jobs(harness: socket.socket, shell: Shell, streams: tuple[Stream, Stream]) -> None:
-    home = jail.own_pid_namespace()
+    jail.adopt_orphans()
     while True:
         message, descriptors = _receive(harness)
         if message is None:
@@ -107,14 +107,13 @@ def _fork_jobs(harness: socket.socket, shell: Shell, streams: tuple[Stream, Stre
             harness.send(json.dumps(_reap(message["pid"])).encode())
             continue
         try:
-            pid = jail.fork_apart(home)
+            pid = jail.fork_apart()
         except OSError as error:
             harness.send(json.dumps({"error": str(error)}).encode())
             continue
         if pid == 0:
             try:
                 harness.close()
-                os.close(home)
                 _run(message, descriptors, shell, streams)
             finally:
                 os._exit(0)

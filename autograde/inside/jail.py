@@ -17,19 +17,25 @@ from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
+    "adopt_orphans",
     "drop_rights",
     "end_with_parent",
     "forbid_calls",
     "fork_apart",
     "limit",
     "mount_apart",
-    "own_pid_namespace",
 ]
 
 NEWNS, NEWIPC, NEWPID, NEWNET, NEWUTS = 0x20000, 0x08000000, 0x20000000, 0x40000000, 0x04000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
-PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_PDEATHSIG = 38, 4, 22, 1
+PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = (
+    38,
+    4,
+    22,
+    1,
+    36,
+)
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -43,26 +49,44 @@ def _call(name: str, *arguments: Any) -> int:
     return result
 
 
-def own_pid_namespace() -> int:
-    """A descriptor of the process's own pid namespace, to come back to."""
-    return os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+def adopt_orphans() -> None:
+    """Makes this process the parent of what its children leave behind; see `fork_apart`."""
+    _call("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def fork_apart(home: int) -> int:
+def fork_apart() -> int:
     """Forks; the child is the first process of a pid namespace of its own, so that its end is the end of all in it.
 
-    Args:    home: see `own_pid_namespace`.
-    Returns: as os.fork.
+    A process in between makes the namespace, for who has made one for its children cannot always come back.
+
+    Returns: as os.fork, for a process that has called `adopt_orphans`.
     Raises:  OSError where namespaces cannot be nested.
     """
-    _call("unshare", NEWPID)
+    told, tell = os.pipe()
+    between = os.fork()
+    if between == 0:
+        os.close(told)
+        try:
+            _call("unshare", NEWPID)
+            pid = os.fork()
+        except OSError as error:
+            os.write(tell, struct.pack("i", -(error.errno or errno.EPERM)))
+            os._exit(1)
+        if pid == 0:
+            os.close(tell)
+            os.setsid()  # or a signal to its process group would reach us
+            return 0
+        os.write(tell, struct.pack("i", pid))
+        os._exit(0)
+    os.close(tell)
     try:
-        pid = os.fork()
-    except BaseException:
-        _call("setns", home, NEWPID)
-        raise
-    if pid:
-        _call("setns", home, NEWPID)
+        said = os.read(told, 4)
+    finally:
+        os.close(told)
+        os.waitpid(between, 0)
+    pid = struct.unpack("i", said)[0] if len(said) == 4 else -errno.EPERM
+    if pid < 0:
+        raise OSError(-pid, f"a pid namespace: {os.strerror(-pid)}")
     return pid
 
 
