@@ -231,6 +231,7 @@ class _Session:
             except KernelStartError:
                 pass  # a cold one gives the same marks
         self.cold_starts += 1
+        self.run.restore()
         modules = self.place.modules
         return Kernel(self.run, self.mode, self.limits, self.seed, course=course, modules=modules)
 
@@ -246,7 +247,11 @@ class _Session:
             elif cell.source.strip() or is_autograded(cell):
                 self._look(index, cell, grade_id)
                 judged = index in self.wanted
+                had_pod = self.cold_starts == 0
                 status, seconds = self._judge(index, cell) if judged else self._run_cell(index, cell)
+                if status == "died" and had_pod and self.place.pod is not None and not self.place.pod.alive:
+                    # The warm process ended, and all its forks with it: no fault of hers.
+                    status, seconds = self._judge(index, cell) if judged else self._run_cell(index, cell)
                 self.receipts.append(CellReceipt(index, grade_id, status, round(seconds, 3), judged=judged))
                 if status in KILLERS:
                     self.flags.append(Flag(status, f"the cell ended like this: {status}", index, grade_id))

@@ -22,6 +22,16 @@ class RunDirectory:
     """
 
     def __init__(self, assets: Path | None, base: Path | None = None) -> None:
+        self._assets = assets
+        self._make(base)
+
+    def restore(self) -> None:
+        """Makes it elsewhere if it is gone, with the pod that it lay in."""
+        if not self.path.exists():
+            self._make(None)
+
+    def _make(self, base: Path | None) -> None:
+        assets = self._assets
         self.path = Path(tempfile.mkdtemp(prefix="grade-", dir=base))
         self.work = self.path / "work"
         self.work.mkdir()

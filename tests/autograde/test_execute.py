@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import nbformat
 import pytest
@@ -11,6 +12,8 @@ from nbgrader.utils import determine_grade
 
 from autograde.execute import execute
 from autograde.limits import Limits
+from autograde.pod import Pod
+from autograde.withhold import withheld_build
 from tests.autograde.tinycourse import graded
 
 SETUP = """
@@ -102,6 +105,22 @@ def test_after_a_death_the_cells_before_it_are_run_again_but_not_the_fatal_one(w
     notebook, receipt = run(walls, "x = 1", "y = 2; import os; os._exit(1)", "print(x, 'y' in globals())")
     assert notebook.cells[2].outputs[0].text == "1 False\n"
     assert [cell.status for cell in receipt.cells] == ["ok", "died", "ok"]
+
+
+def test_a_warm_process_that_ends_costs_nothing_of_the_notebook_it_was_forked_for(walls, tmp_path):
+    (tmp_path / "table.csv").write_text("1,2", encoding="utf-8")
+    pod = Pod(walls, withheld_build(frozenset()).parents[1], ("numpy",))
+    cells = [
+        new_code_cell("x = 1"),
+        new_code_cell("import time; time.sleep(2); print(x, open('table.csv').read())"),
+    ]
+    timer = threading.Timer(1.0, pod._popen.kill)
+    timer.start()
+    notebook, receipt = execute(new_notebook(cells=cells), mode=walls, assets=tmp_path, pod=pod)
+    timer.join()
+    assert notebook.cells[1].outputs[0].text == "1 1,2\n"
+    assert ([cell.status for cell in receipt.cells], receipt.flags) == (["ok", "ok"], ())
+    assert (receipt.start, receipt.restarts) == ("cold", 1)
 
 
 def test_a_notebook_out_of_time_leaves_its_checks_at_nothing(walls):
