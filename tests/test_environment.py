@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,15 @@ def test_every_locked_package_has_exactly_one_version_and_no_address(locked):
 def test_the_lock_has_a_version_that_pyproject_allows(requirement, locked):
     (pin,) = locked[canonicalize_name(requirement.name)].specifier
     assert requirement.specifier.contains(pin.version)
+
+
+def test_every_locked_package_supports_each_python_3_11(locked):
+    """Debian 12 has 3.11.2, for which pip would not find what wants 3.11.5."""
+    wants = {
+        name: metadata.metadata(name).get("Requires-Python")
+        for name in locked.keys() & {canonicalize_name(each.name) for each in metadata.distributions()}
+    }
+    assert [name for name, text in wants.items() if text and not SpecifierSet(text).contains("3.11.0")] == []
 
 
 def test_the_lock_has_everything_the_packages_need_in_the_version_installed(locked):
