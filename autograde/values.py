@@ -7,12 +7,19 @@ a `Handle` for an object that stays in the student's process and can be called (
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from autograde.inside.codec import MAX_BYTES, Unsendable, Wanted, WireError, decode, encode
+from autograde.inside.codec import (
+    MAX_BYTES,
+    Unsendable,
+    Wanted,
+    WireError,
+    decode,
+    digests,
+    encode,
+)
 from coursekit.exercises.spec import Fixture
 
 __all__ = [
@@ -114,16 +121,3 @@ def arguments_in(tree: Any, data: bytes) -> tuple[Any, ...]:
 
     arguments: tuple[Any, ...] = decode(tree, data, opaque=object_of, make=object_of)[0]
     return arguments
-
-
-def digests(arguments: tuple[Any, ...]) -> list[Any]:
-    """Of each argument that holds tensors; None for the others. `autograde.inside.job` makes the same after a call."""
-    found: list[Any] = []
-    for argument in arguments:
-        try:
-            tree, data = encode(argument)
-        except Unsendable:
-            found.append(None)
-            continue
-        found.append([tree, hashlib.blake2b(data, digest_size=16).hexdigest()] if data else None)
-    return found

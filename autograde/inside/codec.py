@@ -9,12 +9,13 @@ stay behind.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["MAX_BYTES", "Unsendable", "Wanted", "WireError", "decode", "encode"]
+__all__ = ["MAX_BYTES", "Unsendable", "Wanted", "WireError", "decode", "digests", "encode"]
 
 MAX_BYTES = 32 * 1024 * 1024  # of all tensors in one value
 MAX_ELEMENTS = 16 * 1024 * 1024
@@ -254,3 +255,16 @@ def decode(
     if reader.offset != len(data):
         raise WireError("bytes are left over")
     return value
+
+
+def digests(arguments: tuple[Any, ...]) -> list[Any]:
+    """Of each argument with tensors, its form and its bytes' digest, to see whether a call changed it; or None."""
+    found: list[Any] = []
+    for argument in arguments:
+        try:
+            tree, data = encode(argument)
+        except Unsendable:
+            found.append(None)
+            continue
+        found.append([tree, hashlib.blake2b(data, digest_size=16).hexdigest()] if data else None)
+    return found

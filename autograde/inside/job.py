@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import signal
 import sys
@@ -11,7 +10,7 @@ import warnings
 from mmap import mmap
 from typing import Any
 
-from autograde.inside.codec import Unsendable, decode, encode
+from autograde.inside.codec import Unsendable, decode, digests, encode
 from autograde.inside.seal import Seal
 from autograde.inside.shell import SENDER, Shell, Stream
 from autograde.inside.wire import Channel
@@ -99,7 +98,7 @@ class Job:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a warning is no mistake
                 result = function(*arguments, **named)
-            return self._result(result, self._digests(arguments))
+            return self._result(result, digests(arguments))
         except _Missing:
             return {"outcome": "missing"}, b""
         except NotImplementedError:
@@ -137,24 +136,12 @@ class Job:
         self._handles.append(value)
         return {"h": len(self._handles) - 1, "n": name, "c": callable(value)}
 
-    def _result(self, value: Any, digests: list[Any]) -> tuple[dict[str, Any], bytes]:
+    def _result(self, value: Any, after: list[Any]) -> tuple[dict[str, Any], bytes]:
         try:
             tree, data = encode(value, opaque=self._keep)
         except Unsendable as reason:
             tree, data = {"o": {"h": None, "n": str(reason), "c": False}}, b""
-        return {"outcome": "value", "value": tree, "digests": digests}, data
-
-    def _digests(self, arguments: Any) -> list[Any]:
-        """Of each argument after the call, so that the judge can tell whether it was changed."""
-        found: list[Any] = []
-        for argument in arguments:
-            try:
-                tree, data = encode(argument)
-            except Unsendable:
-                found.append(None)
-                continue
-            found.append([tree, hashlib.blake2b(data, digest_size=16).hexdigest()] if data else None)
-        return found
+        return {"outcome": "value", "value": tree, "digests": after}, data
 
 
 def _fixture(name: str, *args: Any) -> Any:

@@ -46,14 +46,14 @@ networks.output = output
 """
 IN_PLACE = "def doubled(network):\n    network[0].weight.data *= 2\n    return network"  # worth 1 of 2 points
 FORGET = """
-real_decode, real_digests, kept = job.decode, job.Job._digests, []
+real_decode, real_digests, kept = job.decode, job.digests, []
 def decode(*a, **k):
     got = real_decode(*a, **k)
-    kept[:] = real_digests(None, got[0])
+    kept[:] = real_digests(got[0])
     return got
-job.decode, job.Job._digests = decode, lambda self, arguments: list(kept)
+job.decode, job.digests = decode, lambda arguments: list(kept)
 """
-SILENT = "job.Job._digests = lambda self, arguments: []"
+SILENT = "job.digests = lambda arguments: []"
 
 
 def points_of(exercise, before, answer, walls):
