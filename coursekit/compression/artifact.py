@@ -54,7 +54,7 @@ class Part:
 
 
 def save(model: nn.Module, path: str | PathLike[str], *, huffman: bool = True) -> int:
-    """Writes a network into one file, each tensor in the smallest form that gives it back exactly.
+    """Writes a network into one file, each tensor in the smallest form that gives it back exactly (-0.0 as 0.0).
 
     Pruned weights, shared weights, weights on a grid of integers and 16-bit values become small by themselves: what a
     technique did to the values is found in them. The file is written beside its place and moved there whole.
@@ -62,7 +62,8 @@ def save(model: nn.Module, path: str | PathLike[str], *, huffman: bool = True) -
     Args:    model: one of coursekit.models, with parts replaced or cut, or an nn.Sequential of plain layers.
              huffman: False for codes of a fixed number of bits: to see what Huffman coding brings.
     Returns: the bytes of the file.
-    Raises:  TypeError naming the part of the model, or the tensor, that has no form in a file.
+    Raises:  TypeError naming the part of the model, or the tensor, that has no form in a file or would not load again;
+             nothing is written then.
     Source:  Taught in lesson 15.
     """
     header: dict[str, Any] = {"structure": describe_structure(model), "tensors": []}
