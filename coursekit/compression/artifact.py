@@ -15,7 +15,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -54,7 +54,7 @@ class Part:
 
 
 def save(model: nn.Module, path: str | PathLike[str], *, huffman: bool = True) -> int:
-    """Writes a network into one file, each tensor in the smallest form that gives it back exactly.
+    """Writes a network into one file, each tensor in the smallest form that gives it back exactly (-0.0 as 0.0).
 
     Pruned weights, shared weights, weights on a grid of integers and 16-bit values become small by themselves: what a
     technique did to the values is found in them. The file is written beside its place and moved there whole.
@@ -62,12 +62,19 @@ def save(model: nn.Module, path: str | PathLike[str], *, huffman: bool = True) -
     Args:    model: one of coursekit.models, with parts replaced or cut, or an nn.Sequential of plain layers.
              huffman: False for codes of a fixed number of bits: to see what Huffman coding brings.
     Returns: the bytes of the file.
-    Raises:  TypeError naming the part of the model, or the tensor, that has no form in a file.
+    Raises:  TypeError naming the part of the model, or the tensor, that has no form in a file or would not load again;
+             nothing is written then.
     Source:  Taught in lesson 15.
     """
     header: dict[str, Any] = {"structure": describe_structure(model), "tensors": []}
     blobs: list[bytes] = []
+    places = _places(build_structure(header["structure"]))
     for name, tensor in model.state_dict().items():
+        if not _fits(tensor.shape, tensor.dtype, places.get(name)):
+            raise TypeError(
+                f"the tensor {name}, {tensor.dtype} {tuple(tensor.shape)}, has no place in the network that would "
+                "be loaded: masks and other additions must be made permanent first, and sizes must be true"
+            )
         encoded = encode_tensor(tensor, huffman=huffman)
         lengths = {part: len(blob) for part, blob in encoded.blobs.items()}
         dtype = str(tensor.dtype).removeprefix("torch.")
@@ -94,8 +101,7 @@ def load(path: str | PathLike[str]) -> nn.Module:
     header, payload, _ = _read(path)
     try:
         model = build_structure(header["structure"])
-        state = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in model.state_dict().items()}
-        found = dict(_tensors(header, payload, state))
+        found = dict(_tensors(header, payload, _places(model)))
         if len(found) != len(header["tensors"]):
             raise ValueError("a tensor is there twice")
         model.load_state_dict(found, assign=True)
@@ -148,15 +154,30 @@ def _read(path: str | PathLike[str]) -> tuple[dict[str, Any], memoryview, int]:
     return header, memoryview(data)[start:], start
 
 
+Place = tuple[tuple[int, ...], torch.dtype]
+
+
+def _places(model: nn.Module) -> dict[str, Place]:
+    """Shape and dtype of each tensor of a network."""
+    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in model.state_dict().items()}
+
+
+def _fits(shape: Iterable[int], dtype: torch.dtype | None, place: Place | None) -> bool:
+    """Whether a tensor may stand in this place: of its shape, and its dtype or another floating-point one."""
+    if place is None or dtype is None or tuple(shape) != place[0]:
+        return False
+    return dtype == place[1] or (dtype.is_floating_point and place[1].is_floating_point)
+
+
 def _tensors(
-    header: dict[str, Any], payload: memoryview, wanted: dict[str, tuple[tuple[int, ...], torch.dtype]]
+    header: dict[str, Any], payload: memoryview, wanted: dict[str, Place]
 ) -> Iterator[tuple[str, Tensor]]:
     at = 0
     for name, shape, dtype, kind, facts, lengths in header["tensors"]:
-        if name not in wanted or (tuple(shape), DTYPES.get(dtype)) != wanted[name]:
+        if not _fits(shape, DTYPES.get(dtype), wanted.get(name)):
             raise ValueError(f"tensor {name!r}, {dtype} {shape}, does not fit the network in the file")
         blobs = {}
         for part, size in lengths.items():
             blobs[part] = bytes(payload[at : at + size])
             at += size
-        yield name, decode_tensor(Encoded(kind, blobs, facts), *wanted[name])
+        yield name, decode_tensor(Encoded(kind, blobs, facts), wanted[name][0], DTYPES[dtype])

@@ -295,8 +295,8 @@ def factorize_network(
 
     Args:    energy: share of the squared singular values to keep, above 0 and at most 1. spatial: split convolutions
              into K x 1 and 1 x K. keep: names of layers to leave alone.
-    Returns: the model, and layer name to rank for those that were factorized; grouped convolutions and layers that
-             would grow stay as they are.
+    Returns: the model, and layer name to rank for those that were factorized; grouped convolutions, layers that
+             would grow and layers that are all 0 stay as they are.
     Raises:  ValueError if energy is out of range, or a name of `keep` is no layer of the model.
     """
     layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
@@ -304,7 +304,7 @@ def factorize_network(
         raise ValueError(f"no linear layer or convolution is called {', '.join(sorted(unknown))}")
     made, ranks = copy.deepcopy(model), {}
     for name, layer in layers.items():
-        if name in keep or getattr(layer, "groups", 1) != 1:
+        if name in keep or getattr(layer, "groups", 1) != 1 or not layer.weight.any():
             continue
         matrix = weight_matrix(layer, spatial=spatial)
         rank = rank_for_energy(torch.linalg.svdvals(matrix.double()), energy)

@@ -128,7 +128,7 @@ def energy_table(model: nn.Module, names: Iterable[str] | None = None, *, spatia
     for name, layer in factorizable(model, names, spatial=spatial).items():
         matrix = weight_matrix(layer, spatial=spatial)
         energy = torch.linalg.svdvals(matrix.double()).square()
-        held = energy.cumsum(0) / energy.sum()
+        held = energy.cumsum(0) / energy.sum() if energy.any() else torch.ones_like(energy)
         saving = range(1, break_even_rank(*matrix.shape) + 1)
         ranks[name] = (*saving, min(matrix.shape))
         sizes[name] = _sizes(matrix, saving)

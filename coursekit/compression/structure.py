@@ -48,6 +48,12 @@ _LAYERS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "MaxPool2d": (nn.MaxPool2d, ("kernel_size", "stride", "padding")),
     "AdaptiveAvgPool2d": (nn.AdaptiveAvgPool2d, ("output_size",)),
 }
+# Arguments that are told only where they are not what they are by default.
+_SELDOM: dict[str, Json] = {
+    "MaxPool2d": {"dilation": 1, "return_indices": False, "ceil_mode": False},
+    "ReLU": {"inplace": False},
+    "ReLU6": {"inplace": False},
+}
 
 
 def describe_structure(model: nn.Module) -> Json:
@@ -62,11 +68,13 @@ def describe_structure(model: nn.Module) -> Json:
         return {"skeleton": "Sequential", "layers": _layer(model, "")["layers"]}
     name = type(model).__name__
     known = _SKELETONS.get(name)
-    if known is None or not isinstance(model, known[0]):  # type: ignore[arg-type]
+    if known is None or type(model) is not known[0]:
         raise TypeError(f"a {name} has no form in a file: only Sequential and {', '.join(_SKELETONS)} have")
     options = known[1](model)
+    with torch.device("meta"):  # quick, and no random numbers are drawn
+        fresh = known[0](**options)
     parts: Json = {}
-    _compare(model, known[0](**options), "", parts)
+    _compare(model, fresh, "", parts)
     return {"skeleton": name, "options": options, "parts": parts}
 
 
@@ -118,6 +126,10 @@ def _layer(layer: nn.Module, where: str) -> Json:
     for name in known[1]:
         value = getattr(layer, name)
         told[name] = list(value) if isinstance(value, tuple) else value
+    for name, usual in _SELDOM.get(kind, {}).items():
+        value = getattr(layer, name)
+        if value != usual:
+            told[name] = list(value) if isinstance(value, tuple) else value
     if isinstance(layer, nn.Linear | nn.Conv2d):
         told["bias"] = layer.bias is not None
     return told
@@ -176,6 +188,7 @@ def _built(told: Any) -> nn.Module:
         return nn.Sequential(*map(_built, _listed(told.get("layers"))))
     make, names = _LAYERS[told["kind"]]
     options = {name: _option(told[name]) for name in names}
+    options |= {name: _option(told[name]) for name in _SELDOM.get(told["kind"], {}) if name in told}
     if make in (nn.Linear, nn.Conv2d):
         options["bias"] = bool(told["bias"])
     return make(**options)

@@ -58,7 +58,10 @@ def tucker2_conv(layer: nn.Conv2d, rank_out: int, rank_in: int) -> nn.Sequential
     ):
         if not 1 <= rank <= most:
             raise ValueError(f"{of} must be 1 to {most}, got {rank}")
-    (core, (outputs, inputs)), _ = partial_tucker(kernel, rank=[rank_out, rank_in], modes=[0, 1], init="svd")
+    with np.errstate(invalid="ignore"):  # its relative error is 0 / 0 for a kernel that is all 0
+        (core, (outputs, inputs)), _ = partial_tucker(
+            kernel, rank=[rank_out, rank_in], modes=[0, 1], init="svd"
+        )
     middle = conv_like(layer, rank_in, rank_out)
     chain = [
         _point(layer.in_channels, rank_in),
@@ -79,20 +82,15 @@ def cp_conv(
 
     Args:    rank: at least 1. n_iterations: of the fit, at most. ridge: the penalty, in units of the kernel's norm over
              the root of rank; 0 for none. seed: for what a random start fills up.
-    Raises:  ValueError if rank is below 1 or ridge negative, for a grouped layer, or a kernel that is not finite.
+    Raises:  ValueError if rank is below 1 or ridge negative, for a grouped layer, for a kernel that is not finite, and
+             if no fit is found, as for a kernel that is all 0.
     Source:  Lebedev et al. 2015, arXiv:1412.6553. Taught in lesson 14.
     """
     kernel = _checked(layer)
     if rank < 1 or ridge < 0:
         raise ValueError(f"rank must be at least 1 and ridge not negative, got {rank} and {ridge}")
     penalty = ridge * float(np.linalg.norm(kernel)) / math.sqrt(rank)
-    with warnings.catch_warnings():
-        # The two short modes have fewer singular vectors than `rank`; random ones fill up, as they should.
-        warnings.filterwarnings("ignore", message="Trying to compute SVD", category=UserWarning)
-        weights, factors = parafac(
-            kernel, rank, n_iterations, init="svd", tol=1e-10, random_state=seed, normalize_factors=True,
-            l2_reg=penalty,
-        )  # fmt: skip
+    weights, factors = _products(kernel, rank, n_iterations, penalty, seed)
     share = np.abs(weights) ** 0.25
     outputs, inputs, columns, rows = (factor * share for factor in factors)
     outputs = outputs * np.sign(weights)
@@ -109,6 +107,28 @@ def cp_conv(
         outputs[:, :, None, None],
     ]
     return _chain(layer, chain, kernels)
+
+
+def _products(
+    kernel: NDArray[np.float64], rank: int, n_iterations: int, penalty: float, seed: int
+) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+    """The sizes of the products, (rank,), and their vectors of length 1, a (length, rank) matrix a mode."""
+    with warnings.catch_warnings():
+        # The two short modes have fewer singular vectors than `rank`; random ones fill up, as they should.
+        warnings.filterwarnings("ignore", message="Trying to compute SVD", category=UserWarning)
+        for start in ("svd", "random"):
+            try:
+                weights, factors = parafac(
+                    kernel, rank, n_iterations, init=start, tol=1e-10, random_state=seed,
+                    normalize_factors=True, l2_reg=penalty,
+                )  # fmt: skip
+            except np.linalg.LinAlgError:
+                # In a sparse kernel a product of singular vectors may meet no weight: its size is 0 and stays so.
+                continue
+            return weights, factors
+    raise ValueError(
+        f"no sum of {rank} products was found for the kernel; is it all 0, or the rank too large?"
+    )
 
 
 def tucker_ranks(layer: nn.Conv2d) -> tuple[int, int]:

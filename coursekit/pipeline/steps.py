@@ -30,7 +30,13 @@ from coursekit.pruning import (
     prune_channels,
 )
 from coursekit.pruning.masks import Scope
-from coursekit.quantization import fake_quantize, quantize_weights, symmetric_scale_per_channel, weight_names
+from coursekit.quantization import (
+    fake_quantize,
+    fold_batch_norms,
+    quantize_weights,
+    symmetric_scale_per_channel,
+    weight_names,
+)
 from coursekit.train import Recipe, fit
 
 __all__ = [
@@ -40,6 +46,7 @@ __all__ = [
     "Trainer",
     "cut_channels",
     "fine_tune",
+    "fold_norms",
     "integer_weights",
     "low_rank",
     "prune",
@@ -225,6 +232,27 @@ class _OnGrid(nn.Module):
         with torch.no_grad():
             rounded = fake_quantize(weight, symmetric_scale_per_channel(weight, self.n_bits), self.n_bits)
         return weight + (rounded - weight).detach()
+
+
+def fold_norms() -> NamedStep:
+    """Folds each batch norm into the layer before it; the network computes the same with fewer numbers.
+
+    It comes last or before weights are shared or put on a grid: each channel is multiplied by a number of its own.
+
+    Raises: when run: as `coursekit.quantization.fold_batch_norms`.
+    """
+
+    def run(model: nn.Module, finetune: Trainer | None) -> nn.Module:
+        made = copy.deepcopy(model)
+        folded = dict(fold_batch_norms(model).named_modules())
+        for name, layer in model.named_modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                replace_module_(made, name, folded[name])
+            elif isinstance(layer, nn.BatchNorm2d) and name not in folded:
+                replace_module_(made, name, nn.Identity())
+        return made
+
+    return NamedStep("fold batch norms", run)
 
 
 def short_floats() -> NamedStep:

@@ -226,3 +226,12 @@ def test_unknown_names_are_refused(resnet):
         replace_module_(nn.Sequential(nn.Linear(2, 2)), "7", nn.Identity())
     with pytest.raises(TypeError, match="BatchNorm2d"):
         factorize_(zoo.load("resnet20"), "bn1", 1)
+
+
+def test_a_layer_that_pruning_left_without_weights_stays_as_it_is():
+    model = zoo.load("lenet5")
+    nn.init.zeros_(model.conv2.weight)
+    made, ranks = factorize_network(model, 0.8)
+    assert "conv2" not in ranks and ranks
+    assert isinstance(made.conv2, nn.Conv2d)
+    assert torch.equal(made.conv2.weight, model.conv2.weight)

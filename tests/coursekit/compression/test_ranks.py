@@ -222,3 +222,11 @@ def test_a_rank_that_saves_nothing_is_refused_before_anything_is_made(lenet):
             factorize_ranks(lenet, {"fc2": rank})
     with pytest.raises(ValueError, match="is called nothing"):
         factorize_ranks(lenet, {"nothing": 3})
+
+
+def test_a_layer_of_zeros_loses_nothing_at_any_rank():
+    model = nn.Sequential(nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False))
+    nn.init.zeros_(model[0].weight)
+    table = energy_table(model)
+    assert set(table.losses["0"]) == {0.0}
+    assert table.losses["1"][0] > 0

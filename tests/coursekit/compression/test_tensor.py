@@ -62,6 +62,42 @@ def test_tucker_is_no_worse_than_cutting_each_mode_alone_and_bounded_by_both():
     assert max(modes) * (1 - 1e-5) <= error <= sum(modes) * (1 + 1e-5)
 
 
+def sparse_conv() -> nn.Conv2d:
+    """As pruning left it in a network of the zoo: singular vectors of different modes meet where no weight is."""
+    layer = nn.Conv2d(32, 32, 3, bias=False)
+    with torch.no_grad():
+        layer.weight.zero_()
+        for place, value in {
+            (12, 0, 1, 2): 0.2553, (12, 9, 2, 1): 0.2294, (14, 1, 0, 2): 0.3239, (24, 2, 1, 0): 0.2370
+        }.items():  # fmt: skip
+            layer.weight[place] = value
+    return layer
+
+
+@pytest.mark.parametrize("rank", [1, 2, 4])
+def test_cp_of_a_kernel_of_four_weights_finds_one_of_them_at_least(rank):
+    """Each weight alone is a product, from which alternating least squares does not move away: all but 1 % of it."""
+    layer = sparse_conv()
+    first, columns, rows, last = cp_conv(layer, rank)
+    rebuilt = torch.einsum(
+        "or,ri,rh,rw->oihw",
+        last.weight[:, :, 0, 0], first.weight[:, :, 0, 0], columns.weight[:, 0, :, 0], rows.weight[:, 0, 0],
+    )  # fmt: skip
+    assert rebuilt.isfinite().all()
+    squares = layer.weight.detach().square()
+    missing = (layer.weight - rebuilt).square().sum()
+    assert missing <= squares.sum() - 0.99 * squares[squares > 0].min()
+
+
+def test_of_a_kernel_of_zeros_tucker_makes_zeros_and_cp_says_that_there_is_nothing():
+    layer = nn.Conv2d(4, 4, 3)
+    nn.init.zeros_(layer.weight)
+    x = torch.rand(1, 4, 5, 5)
+    assert torch.equal(tucker2_conv(layer, 2, 2)(x), layer(x))
+    with pytest.raises(ValueError, match="is it all 0"):
+        cp_conv(layer, 2)
+
+
 def test_cp_factors_share_each_products_size():
     made = cp_conv(zoo.load("resnet20").stage2[1].conv1, 8)
     norms = torch.stack([
