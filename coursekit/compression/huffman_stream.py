@@ -8,6 +8,15 @@ The form, all numbers little-endian:
 
 Symbols are dealt out one by one: the first to stream 0, the next to stream 1, and so on round and round; the last round
 is filled up with the symbol of the shortest code. A stream costs about a byte, and a thousand symbols pay for it.
+
+Where it takes less, the code lengths are deflated, a byte each: magic "HUF3", and their size, u16, before them.
+
+Where words for pairs of symbols (`coursekit.compression.pairs`) make the whole smaller, the form is
+
+    magic "HUF2" | crc32, n, s, a, least, d as above | low bits b, u8 | floor of the pairs' shares, u8 |
+    prices, a of a byte | bits of each stream beyond the least | the streams of pairs | low bits, n of b bits
+
+with an alphabet of what is left of the symbols without their b low bits; an odd last symbol is paired with itself.
 """
 
 from __future__ import annotations
@@ -21,33 +30,74 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coursekit.compression.huffman import LONGEST, canonical_codes, code_lengths, entropy, expected_bits
+from coursekit.compression.huffman import LONGEST, code_lengths, entropy
+from coursekit.compression.pairs import (
+    ABSENT,
+    FLOORS,
+    MOST_PAIRED,
+    MOST_PRICES,
+    Ints,
+    pair_lengths,
+    prices_of,
+)
 from coursekit.packing import bits_for, pack, unpack
 
 __all__ = ["HuffmanStats", "huffman_decode", "huffman_encode", "huffman_stats"]
 
-MAGIC = b"HUF1"
+MAGIC, MAGIC_OF_PAIRS, MAGIC_DEFLATED = b"HUF1", b"HUF2", b"HUF3"
 HEAD = struct.Struct("<4sI")
 BODY = struct.Struct("<IIIIB")
+OF_PAIRS = struct.Struct("<BB")
+DEFLATED = struct.Struct("<H")
 STREAM_SYMBOLS = 1024
 MOST_STREAMS = 4096
 MOST_SYMBOLS = 1 << 16
 LENGTH_BITS = 5
 ALONE = 31  # stands, among the lengths, for the empty code of a symbol that alone occurs
 FILL_BITS = 49  # that are sure to be in a stream's buffer after it was filled
-Ints = NDArray[np.int64]
+LOW_BITS = (0, 2, 3)  # that may stay behind when symbols are paired
+WORTH_PAIRING = 4096  # symbols: pairs spare about 2 bits of a hundred symbols
 
 
 @dataclass(frozen=True)
 class HuffmanStats:
     """What a code costs, in bits a symbol.
 
-    Attributes: entropy: the least. expected: of the code words. real: of everything that is stored, header included.
+    Attributes: entropy: the least, symbol by symbol. expected: of the code words. real: of everything that is stored,
+                header included. per_word: how many symbols a word stands for, 1 or 2.
     """
 
     entropy: float
     expected: float
     real: float
+    per_word: int = 1
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How symbols become words: their code's lengths, what a decoder is told of it, and what stays behind the streams.
+
+    Attributes: magic: of the form. words: a number for each word. told: the part of the form between BODY and the
+                streams' sizes. alphabet: what BODY says of it. per_word: symbols. behind: bytes.
+    """
+
+    magic: bytes
+    words: Ints
+    lengths: Ints
+    told: bytes
+    alphabet: int
+    per_word: int = 1
+    behind: bytes = b""
+
+    @property
+    def n_bits(self) -> int:
+        """Of all words."""
+        return int(self.lengths[self.words].sum())
+
+    @property
+    def n_bytes(self) -> int:
+        """Of all that depends on the plan, to compare plans by."""
+        return -(-self.n_bits // 8) + len(self.told) + len(self.behind)
 
 
 def huffman_stats(symbols: Tensor) -> HuffmanStats:
@@ -57,55 +107,125 @@ def huffman_stats(symbols: Tensor) -> HuffmanStats:
     """
     if symbols.numel() == 0:
         raise ValueError("there are no symbols")
-    real = 8 * len(huffman_encode(symbols)) / symbols.numel()
-    counts = torch.bincount(symbols.flatten().to(torch.int64))
-    return HuffmanStats(entropy(counts), expected_bits(counts, code_lengths(counts)), real)
+    flat = _checked(symbols)
+    plan = _best_plan(flat)
+    n = len(flat)
+    expected = (plan.n_bits + 8 * len(plan.behind)) / n
+    return HuffmanStats(entropy(torch.bincount(flat)), expected, 8 * len(_stored(plan, n)) / n, plan.per_word)
 
 
 def huffman_encode(symbols: Tensor) -> bytes:
     """The symbols as Huffman-coded bytes, with all that is needed to decode them.
 
+    A word stands for a symbol, or for two where that makes the whole smaller.
+
     Args:    symbols: integers from 0 to 65,535, any shape.
     Raises:  TypeError if they are not integers; ValueError if one is out of range.
     Source:  Han et al. 2016, arXiv:1510.00149, section 4. Taught in lesson 12.
     """
+    flat = _checked(symbols)
+    return _stored(_best_plan(flat), len(flat))
+
+
+def _checked(symbols: Tensor) -> Tensor:
     if symbols.is_floating_point() or symbols.is_complex():
         raise TypeError(f"symbols must be integers, got {symbols.dtype}")
     flat = symbols.detach().flatten().to(torch.int64)
     if flat.numel() and not 0 <= int(flat.min()) <= int(flat.max()) < MOST_SYMBOLS:
         raise ValueError(f"symbols must be 0 to {MOST_SYMBOLS - 1}, got {flat.min()}..{flat.max()}")
+    return flat
+
+
+def _best_plan(flat: Tensor) -> _Plan:
+    """The plan whose file is the smallest."""
+    plans = [_plan_of_symbols(flat)]
+    if len(flat) >= WORTH_PAIRING and plans[0].lengths.any():
+        plans += [plan for n_low in LOW_BITS if (plan := _plan_of_pairs(flat, n_low)) is not None]
+    return min(plans, key=lambda plan: plan.n_bytes)
+
+
+def _plan_of_symbols(flat: Tensor) -> _Plan:
     counts = torch.bincount(flat)
     lengths = code_lengths(counts)
-    stored, bits, payload = list(lengths), np.zeros(0, dtype=np.int64), b""
-    if any(lengths):
-        bits, payload = _streams(flat.numpy(), np.array(lengths))
-    elif lengths:
+    stored = list(lengths)
+    if lengths and not any(lengths):
         stored[int(counts.argmax())] = ALONE
+    told = _packed(torch.tensor(stored, dtype=torch.int64), LENGTH_BITS)
+    deflated = zlib.compress(bytes(stored), 9, wbits=-9)
+    magic = MAGIC
+    if DEFLATED.size + len(deflated) < min(len(told), 1 << 16):
+        magic, told = MAGIC_DEFLATED, DEFLATED.pack(len(deflated)) + deflated
+    return _Plan(magic, flat.numpy(), np.array(lengths, dtype=np.int64), told, len(lengths))
+
+
+def _plan_of_pairs(flat: Tensor, n_low: int) -> _Plan | None:
+    """The plan with words for pairs and n_low bits of each symbol left behind; None if there are too many pairs."""
+    high = (flat >> n_low).numpy()
+    counts = np.bincount(high)
+    if len(counts) > MOST_PRICES or not 1 < np.count_nonzero(counts) <= MOST_PAIRED:
+        return None
+    even = np.append(high, high[-1:]) if len(high) % 2 else high
+    words = even[0::2] * len(counts) + even[1::2]
+    prices, often = prices_of(counts), np.bincount(words, minlength=len(counts) ** 2)
+    codes = {}
+    for floor in FLOORS:
+        try:
+            codes[floor] = pair_lengths(prices, floor)
+        except ValueError:
+            break  # a lower floor makes longer codes only
+    if not codes:
+        return None
+    floor = min(codes, key=lambda each: int(often @ codes[each]))
+    told = OF_PAIRS.pack(n_low, floor) + prices.astype(np.uint8).tobytes()
+    behind = _packed(flat & ((1 << n_low) - 1), n_low)
+    return _Plan(MAGIC_OF_PAIRS, words, codes[floor], told, len(counts), 2, behind)
+
+
+def _stored(plan: _Plan, n: int) -> bytes:
+    """The form's bytes for n symbols."""
+    bits, payload = np.zeros(0, dtype=np.int64), b""
+    if plan.lengths.any():
+        bits, payload = _streams(plan.words, plan.lengths, STREAM_SYMBOLS // plan.per_word)
     least = int(bits.min()) if len(bits) else 0
     width = bits_for(int(bits.max()) - least + 1) if len(bits) else 0
-    rest = b"".join([
-        BODY.pack(len(flat), len(bits), len(lengths), least, width),
-        _packed(torch.tensor(stored, dtype=torch.int64), LENGTH_BITS),
-        _packed(torch.from_numpy(bits - least), width),
-        payload,
-    ])
-    return HEAD.pack(MAGIC, zlib.crc32(rest)) + rest
+    body = BODY.pack(n, len(bits), plan.alphabet, least, width)
+    rest = body + plan.told + _packed(torch.from_numpy(bits - least), width) + payload + plan.behind
+    return HEAD.pack(plan.magic, zlib.crc32(rest)) + rest
 
 
 def _packed(codes: Tensor, n_bits: int) -> bytes:
     return pack(codes, n_bits).numpy().tobytes()
 
 
-def _streams(symbols: Ints, lengths: Ints) -> tuple[Ints, bytes]:
+def _streams(words: Ints, lengths: Ints, per_stream: int) -> tuple[Ints, bytes]:
     """The number of bits of each stream, and all streams one behind the other."""
-    codes = np.array(canonical_codes(lengths.tolist()))
-    n_streams = min(MOST_STREAMS, max(1, len(symbols) // STREAM_SYMBOLS))
-    rows = -(-len(symbols) // n_streams)
+    codes = _canonical(lengths)[1]
+    n_streams = min(MOST_STREAMS, max(1, len(words) // per_stream))
+    rows = -(-len(words) // n_streams)
     dealt = np.full(rows * n_streams, np.where(lengths > 0, lengths, LONGEST + 1).argmin())
-    dealt[: len(symbols)] = symbols
+    dealt[: len(words)] = words
     by_stream = dealt.reshape(rows, n_streams).T
     bits = lengths[by_stream].sum(1)
     return bits, _written(codes[by_stream].ravel(), lengths[by_stream].ravel()).tobytes()
+
+
+def _canonical(lengths: Ints) -> tuple[Ints, Ints, int]:
+    """As `canonical_codes`, in one go: the words in the order of their codes, the code of each, and the longest length.
+
+    Raises: ValueError if the codes do not fill their tree exactly, or are longer than 16 bits.
+    """
+    window = int(lengths.max())
+    if window > LONGEST:
+        raise ValueError("the Huffman stream has codes that are too long")
+    order = np.lexsort((np.arange(len(lengths)), lengths))
+    order = order[lengths[order] > 0]
+    spans = 1 << (window - lengths[order])
+    ends = np.cumsum(spans)
+    if ends[-1] != 1 << window:
+        raise ValueError("the Huffman stream's code has gaps, or too many words")
+    codes = np.zeros(len(lengths), dtype=np.int64)
+    codes[order] = (ends - spans) >> (window - lengths[order])
+    return order, codes, window
 
 
 def _written(codes: Ints, sizes: Ints) -> NDArray[np.uint8]:
@@ -123,7 +243,8 @@ def huffman_decode(data: bytes, *, most: int | None = None) -> Tensor:
     Raises:  ValueError if the bytes are damaged, cut off, or of another kind, or there are more than `most` symbols.
     Source:  as `huffman_encode`.
     """
-    if len(data) < HEAD.size + BODY.size or data[:4] != MAGIC:
+    magic = data[:4]
+    if len(data) < HEAD.size + BODY.size or magic not in (MAGIC, MAGIC_OF_PAIRS, MAGIC_DEFLATED):
         raise ValueError("these bytes are no Huffman stream, or cut off")
     rest = np.frombuffer(data, dtype=np.uint8, offset=HEAD.size)
     if zlib.crc32(rest.tobytes()) != HEAD.unpack_from(data)[1]:
@@ -131,17 +252,75 @@ def huffman_decode(data: bytes, *, most: int | None = None) -> Tensor:
     n, n_streams, alphabet, least, width = BODY.unpack_from(data, HEAD.size)
     if most is not None and n > most:
         raise ValueError(f"the Huffman stream claims {n:,} symbols; at most {most:,} are wanted")
-    middle = BODY.size + -(-alphabet * LENGTH_BITS // 8)
-    start = middle + -(-n_streams * width // 8)
-    if alphabet > MOST_SYMBOLS or n_streams > n or start > len(rest):
+    if magic == MAGIC_OF_PAIRS:
+        return _decode_pairs(rest, n, n_streams, alphabet, least, width)
+    if alphabet > MOST_SYMBOLS or n_streams > n:
         raise ValueError("the Huffman stream contradicts itself")
-    lengths = _unpacked(rest[BODY.size : middle], LENGTH_BITS, alphabet)
-    bits = _unpacked(rest[middle:start], width, n_streams) + least
+    lengths, middle = (_deflated_lengths if magic == MAGIC_DEFLATED else _packed_lengths)(rest, alphabet)
+    if not n_streams:
+        if len(rest) != middle:
+            raise ValueError("the Huffman stream contradicts itself")
+        return _without_bits(n, lengths)
+    words = _words_in(rest[middle:], n_streams, least, width, lengths, n)
+    return torch.from_numpy(words.astype(np.int64))
+
+
+def _packed_lengths(rest: NDArray[np.uint8], alphabet: int) -> tuple[Ints, int]:
+    """The code lengths, and where they end."""
+    end = BODY.size + -(-alphabet * LENGTH_BITS // 8)
+    if end > len(rest):
+        raise ValueError("the Huffman stream contradicts itself")
+    return _unpacked(rest[BODY.size : end], LENGTH_BITS, alphabet), end
+
+
+def _deflated_lengths(rest: NDArray[np.uint8], alphabet: int) -> tuple[Ints, int]:
+    begin = BODY.size + DEFLATED.size
+    if begin > len(rest):
+        raise ValueError("the Huffman stream contradicts itself")
+    end = begin + int(DEFLATED.unpack(rest[BODY.size : begin].tobytes())[0])
+    inflater = zlib.decompressobj(wbits=-9)
+    try:
+        lengths = inflater.decompress(rest[begin:end].tobytes(), alphabet + 1)
+    except zlib.error as error:
+        raise ValueError("the Huffman stream is damaged") from error
+    if len(lengths) != alphabet or not inflater.eof or inflater.unused_data or end > len(rest):
+        raise ValueError("the Huffman stream contradicts itself")
+    return np.frombuffer(lengths, dtype=np.uint8).astype(np.int64), end
+
+
+def _decode_pairs(
+    rest: NDArray[np.uint8], n: int, n_streams: int, alphabet: int, least: int, width: int
+) -> Tensor:
+    start = BODY.size + OF_PAIRS.size + alphabet
+    n_pairs = -(-n // 2)
+    if not 1 < alphabet <= MOST_PRICES or not 0 < n_streams <= n_pairs or start > len(rest):
+        raise ValueError("the Huffman stream contradicts itself")
+    n_low, floor = OF_PAIRS.unpack(rest[BODY.size : BODY.size + OF_PAIRS.size].tobytes())
+    behind = -(-n * n_low // 8)
+    if n_low not in LOW_BITS or floor not in FLOORS or start + behind > len(rest):
+        raise ValueError("the Huffman stream contradicts itself")
+    prices = rest[start - alphabet : start].astype(np.int64)
+    if not 1 < np.count_nonzero(prices != ABSENT) <= MOST_PAIRED:
+        raise ValueError("the Huffman stream has symbols but no codes, or too many")
+    lengths = pair_lengths(prices, floor)
+    end = len(rest) - behind
+    words = _words_in(rest[start:end], n_streams, least, width, lengths, n_pairs)
+    pairs = np.stack(np.divmod(np.arange(alphabet**2), alphabet), axis=1)  # the two symbols of each word
+    symbols = torch.from_numpy(pairs.take(words, axis=0).reshape(-1)[:n])
+    return (symbols << n_low) | torch.from_numpy(_unpacked(rest[end:], n_low, n)) if n_low else symbols
+
+
+def _words_in(
+    rest: NDArray[np.uint8], n_streams: int, least: int, width: int, lengths: Ints, n: int
+) -> NDArray[np.uint16]:
+    """The n words in these bytes: the streams' sizes, then the streams."""
+    start = -(-n_streams * width // 8)
+    if start > len(rest):
+        raise ValueError("the Huffman stream contradicts itself")
+    bits = _unpacked(rest[:start], width, n_streams) + least
     if -(-int(bits.sum()) // 8) != len(rest) - start:
         raise ValueError("the Huffman stream contradicts itself")
-    if not n_streams:
-        return _without_bits(n, lengths)
-    return torch.from_numpy(_decoded(rest[start:], bits, lengths, n).astype(np.int64))
+    return _decoded(rest[start:], bits, lengths, n)
 
 
 def _unpacked(packed: NDArray[np.uint8], n_bits: int, n_codes: int) -> Ints:
@@ -156,32 +335,24 @@ def _without_bits(n: int, lengths: Ints) -> Tensor:
 
 
 def _decoded(payload: NDArray[np.uint8], bits: Ints, lengths: Ints, n: int) -> NDArray[np.uint16]:
-    symbols, advance, window = _table(lengths)
+    words, advance, window = _table(lengths)
     ends = np.cumsum(bits)
     position = ends - bits
     out = np.empty((-(-n // len(bits)), len(bits)), dtype=np.uint16)
     if (bits < len(out)).any():
         raise ValueError("the Huffman stream is too short for its symbols")
-    _run(out, position, _words(payload), symbols, advance, window)
+    _run(out, position, _words(payload), words, advance, window)
     if not np.array_equal(position, ends):
         raise ValueError("the Huffman stream does not end where it should")
     return out.reshape(-1)[:n]
 
 
 def _table(lengths: Ints) -> tuple[NDArray[np.uint16], Ints, int]:
-    """For every value of the next bits: the symbol that begins there, the bits it takes, and how many are looked at."""
-    window = int(lengths.max())
-    if window > LONGEST:
-        raise ValueError("the Huffman stream has codes that are too long")
-    codes = canonical_codes(lengths.tolist())
-    symbols, advance = np.zeros(1 << window, dtype=np.uint16), np.zeros(1 << window, dtype=np.int64)
-    for symbol in np.flatnonzero(lengths):
-        spare = window - int(lengths[symbol])
-        span = slice(codes[symbol] << spare, (codes[symbol] + 1) << spare)
-        symbols[span], advance[span] = symbol, lengths[symbol]
-    if not advance.all():
-        raise ValueError("the Huffman stream's code has gaps")
-    return symbols, advance, window
+    """For every value of the next bits: the word that begins there, the bits it takes, and how many are looked at."""
+    order, _, window = _canonical(lengths)
+    sizes = lengths[order]
+    spans = 1 << (window - sizes)
+    return np.repeat(order, spans).astype(np.uint16), np.repeat(sizes, spans), window
 
 
 def _words(payload: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import struct
+import zlib
 
 import dahuffman
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +18,7 @@ from coursekit import zoo
 from coursekit.compression import (
     canonical_codes,
     code_lengths,
+    encode_gaps,
     entropy,
     expected_bits,
     huffman_decode,
@@ -23,6 +27,8 @@ from coursekit.compression import (
     kmeans,
     limited_lengths,
 )
+from coursekit.compression.pairs import ABSENT, pair_lengths
+from coursekit.quantization import quantize, symmetric_scale_per_channel, weight_names
 
 counts_of = st.lists(st.integers(0, 50), min_size=1, max_size=40)
 
@@ -112,10 +118,34 @@ def test_real_bits_of_a_trained_network_are_close_to_its_entropy(indices):
     stats = huffman_stats(indices)
     assert stats.entropy <= stats.expected <= stats.entropy + 0.03
     assert stats.expected <= stats.real <= stats.expected + 0.012
+    assert stats.per_word == 2
 
 
-def test_every_damaged_byte_is_noticed():
-    data = huffman_encode(torch.arange(3000) % 11)
+def bell(n: int, width: float, seed: int = 0) -> torch.Tensor:
+    """Symbols like a layer's codes."""
+    values = torch.randn(n, generator=torch.Generator().manual_seed(seed)) * width
+    return (values.round() + 4 * width).clamp(0, 8 * width).to(torch.int64)
+
+
+FORMS = {
+    "HUF1": torch.arange(3000) % 11,
+    "HUF2": bell(20_001, 5),
+    "HUF2, low bits": bell(60_001, 30),
+    "HUF3": bell(3001, 30),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_symbols_come_back_in_each_form(form):
+    data = huffman_encode(FORMS[form])
+    assert data[:4] == form[:4].encode()
+    assert (data[25] > 0) is ("low" in form) or form[:4] != "HUF2"
+    assert torch.equal(huffman_decode(data), FORMS[form])
+
+
+@pytest.mark.parametrize("form", ["HUF1", "HUF2", "HUF3"])
+def test_every_damaged_byte_is_noticed(form):
+    data = huffman_encode(FORMS[form])
     for position in range(0, len(data), 7):
         broken = bytearray(data)
         broken[position] ^= 1 << position % 8
@@ -123,10 +153,114 @@ def test_every_damaged_byte_is_noticed():
             huffman_decode(bytes(broken))
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("cut", [0, 3, 8, 20, 40, -1])
-def test_a_stream_cut_off_is_noticed(cut):
+def test_a_stream_cut_off_is_noticed(cut, form):
     with pytest.raises(ValueError, match="Huffman stream"):
-        huffman_decode(huffman_encode(torch.arange(3000) % 11)[:cut])
+        huffman_decode(huffman_encode(FORMS[form])[:cut])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_lie_with_a_right_checksum_ends_in_an_error_or_in_symbols(form):
+    """Each byte of the head in turn is every bit another, and the checksum is made to fit."""
+    data, n = bytearray(huffman_encode(FORMS[form])), len(FORMS[form])
+    refused = 0
+    for position in range(8, 8 + 21 + 40):
+        for bit in range(8):
+            lie = bytearray(data)
+            lie[position] ^= 1 << bit
+            lie[4:8] = struct.pack("<I", zlib.crc32(bytes(lie[8:])))
+            try:
+                assert len(huffman_decode(bytes(lie), most=2 * n)) <= 2 * n
+            except ValueError:
+                refused += 1
+    assert refused > 200
+
+
+def test_pairs_are_written_with_the_words_that_a_reader_bit_by_bit_finds():
+    """An independent reader: the form's own description, canonical codes, one bit at a time."""
+    symbols = bell(20_001, 4)
+    data = huffman_encode(symbols)
+    n, n_streams, alphabet, least, width, low, floor = struct.unpack_from("<IIIIBBB", data, 8)
+    assert (data[:4], n, low) == (b"HUF2", 20_001, 0)
+    prices = np.frombuffer(data, np.uint8, alphabet, 27).astype(np.int64)
+    lengths = pair_lengths(prices, floor).tolist()
+    words = {
+        f"{c:0{size}b}": pair
+        for pair, (c, size) in enumerate(zip(canonical_codes(lengths), lengths, strict=True))
+        if size
+    }
+    text = "".join(f"{byte:08b}" for byte in data[27 + alphabet :])
+    sizes = [least + int(text[i * width : (i + 1) * width] or "0", 2) for i in range(n_streams)]
+    at = 8 * math.ceil(n_streams * width / 8)
+    streams = []
+    for size in sizes:
+        found, word = [], ""
+        for bit in text[at : at + size]:
+            word += bit
+            if word in words:
+                found.append(words[word])
+                word = ""
+        streams.append(found)
+        at += size
+        assert word == ""
+    pairs = [stream[row] for row in range(len(streams[0])) for stream in streams]
+    assert [symbol for pair in pairs for symbol in divmod(pair, alphabet)][:n] == symbols.tolist()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=2, max_size=6))
+def test_the_code_of_pairs_is_as_cheap_as_any(prices):
+    """Its cost, for pairs as frequent as their prices say, is that of the code that `code_lengths` makes."""
+    shares = [round(2**24 * 2 ** (-price / 8)) for price in prices]
+    weights = [a * b for a in shares for b in shares]
+    lengths = pair_lengths(np.array(prices), 19)
+    best = code_lengths(weights)
+    assert sum(2.0**-size for size in lengths.tolist()) == 1
+    cost, least = (
+        sum(w * int(size) for w, size in zip(weights, sizes, strict=True)) for sizes in (lengths, best)
+    )
+    assert cost == pytest.approx(least, rel=1e-6)
+
+
+def test_a_symbol_without_a_share_has_no_pair():
+    lengths = pair_lengths(np.array([8, ABSENT, 8]), 16).reshape(3, 3)
+    assert (lengths == np.array([[2, 0, 2], [0, 0, 0], [2, 0, 2]])).all()
+
+
+@pytest.mark.parametrize("name", zoo.available())
+def test_words_on_real_weights_take_within_three_hundredths_of_a_bit_of_the_entropy(name):
+    """8-bit codes a scale a channel, and 32 shared values; of a pruned network, of what is left, and its gaps."""
+    model = zoo.load(name)
+    layers = [model.get_parameter(each).detach() for each in weight_names(model)]
+    codes = (
+        torch.cat([quantize(w, symmetric_scale_per_channel(w)).flatten() for w in layers]).to(torch.int64)
+        + 128
+    )
+    flat = torch.cat([w.flatten() for w in layers])
+    kept = flat != 0
+    streams = [codes, kmeans(flat, 32).indices]
+    if kept.float().mean() < 0.5:
+        streams = [codes[kept], kmeans(flat[kept], 32).indices, encode_gaps(kept)]
+    for symbols in streams:
+        stats = huffman_stats(symbols)
+        counts = torch.bincount(symbols)
+        p = counts[counts > 0].double() / counts.sum()
+        assert stats.entropy == pytest.approx(-(p * p.log2()).sum().item())
+        assert stats.expected - stats.entropy < 0.03
+        assert stats.expected < stats.real == 8 * len(huffman_encode(symbols)) / len(symbols)
+
+
+def test_values_and_gaps_apart_take_less_than_the_entropy_of_both_together():
+    model = zoo.load("resnet20-sparse90")
+    layers = [model.get_parameter(each).detach() for each in weight_names(model)]
+    codes = (
+        torch.cat([quantize(w, symmetric_scale_per_channel(w)).flatten() for w in layers]).to(torch.int64)
+        + 128
+    )
+    kept = torch.cat([w.flatten() for w in layers]) != 0
+    apart = [codes[kept], encode_gaps(kept)]
+    assert sum(len(huffman_encode(each)) for each in apart) * 8 / len(codes) < entropy(torch.bincount(codes))
 
 
 def test_bytes_behind_the_stream_are_noticed():
