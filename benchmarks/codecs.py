@@ -231,9 +231,10 @@ def markdown(results: dict[str, Any]) -> str:
         lines.append(f"| {row['network']} | {row['stream']} | {row['symbols']:,} | {row['entropy']:.4f} | "
                      f"{row['expected']:.4f} | {over:.4f} | {row['real']:.4f} | {row['per_word']} |")  # fmt: skip
     names = list(results["decoding"][0]["million_a_second"])
-    lines += ["", "Words are for one symbol or for two, whichever makes the file smaller. Zeros among the values, "
-              "nine of ten symbols, get a whole bit where 0.15 would do: our file codes gaps and values apart, in less than "
-              "the entropy of both together.", "", "## Decoding, million symbols a second (bytes coded)", "",
+    lines += ["", "Words are for one symbol or for two, whichever makes the file smaller. Below the entropy, which is "
+              "that of symbols one by one: neighbours are not independent. Zeros among the values, "
+              "nine of ten symbols, get a whole bit where 0.15 would do: our file codes gaps and values apart, in less "
+              "than the entropy of both together.", "", "## Decoding, million symbols a second (bytes coded)", "",
               "| symbols | " + " | ".join(names) + " | ours / dahuffman | ours / zlib |",
               "| --- |" + " ---: |" * (len(names) + 2)]  # fmt: skip
     for row in results["decoding"]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
 from collections.abc import Sequence
 
 from torch import Tensor
 
-__all__ = ["canonical_codes", "code_lengths", "entropy", "expected_bits", "limited_lengths"]
+__all__ = [
+    "canonical_codes",
+    "code_lengths",
+    "entropy",
+    "expected_bits",
+    "limited_lengths",
+    "roughly_limited_lengths",
+]
 
 LONGEST = 16  # of any code: a decoder's table has 2**16 rows at most
 
@@ -74,20 +79,54 @@ def code_lengths(counts: Sequence[int] | Tensor, max_length: int = LONGEST) -> l
 
 
 def _depths(counts: list[int]) -> list[int]:
-    """How deep each leaf lies in the tree that joins the two rarest again and again."""
-    order = itertools.count()  # settles ties: the tree does not depend on anything else
-    heap: list[tuple[int, int, tuple[int, ...]]] = [
-        (n, next(order), (leaf,)) for leaf, n in enumerate(counts)
-    ]
-    heapq.heapify(heap)
-    depths = [0] * len(counts)
-    while len(heap) > 1:
-        (n, _, leaves), (m, _, others) = heapq.heappop(heap), heapq.heappop(heap)
-        joined = leaves + others
-        for leaf in joined:
-            depths[leaf] += 1
-        heapq.heappush(heap, (n + m, next(order), joined))
+    """How deep each leaf lies in the tree that joins the two rarest again and again.
+
+    The rarest are always in front, of the sorted leaves or of what was joined; of equals, the leaf.
+    """
+    n = len(counts)
+    order = sorted(range(n), key=counts.__getitem__)
+    leaves = [*(counts[leaf] for leaf in order), math.inf]
+    joined: list[float] = []
+    above = [0] * (2 * n - 1)
+    leaf = inner = 0
+    for node in range(n, 2 * n - 1):
+        total: float = 0
+        for _ in range(2):
+            if inner < len(joined) and joined[inner] < leaves[leaf]:
+                total += joined[inner]
+                above[n + inner] = node
+                inner += 1
+            else:
+                total += leaves[leaf]
+                above[leaf] = node
+                leaf += 1
+        joined.append(total)
+    found, depths = [0] * (2 * n - 1), [0] * n
+    for node in range(2 * n - 3, -1, -1):
+        found[node] = found[above[node]] + 1
+    for place, symbol in enumerate(order):
+        depths[symbol] = found[place]
     return depths
+
+
+def roughly_limited_lengths(counts: Sequence[int] | Tensor, max_length: int = LONGEST) -> list[int]:
+    """As `code_lengths`, near its best for thousands of symbols, in a hundredth of the time.
+
+    No symbol counts as rarer than a share of all, the smallest for which no code gets too long.
+    """
+    numbers = _checked(counts)
+    present = [symbol for symbol, n in enumerate(numbers) if n]
+    lengths = [0] * len(numbers)
+    if len(present) < 2:
+        return lengths
+    total = sum(numbers)
+    for shift in range(max_length + 3, 0, -1):
+        depths = _depths([max(numbers[symbol], total >> shift) for symbol in present])
+        if max(depths) <= max_length:
+            for symbol, depth in zip(present, depths, strict=True):
+                lengths[symbol] = depth
+            return lengths
+    raise ValueError(f"{len(present)} symbols cannot be told apart by {max_length} bits")
 
 
 def limited_lengths(counts: Sequence[int], max_length: int) -> list[int]:

@@ -11,10 +11,12 @@ is filled up with the symbol of the shortest code. A stream costs about a byte, 
 
 Where it takes less, the code lengths are deflated, a byte each: magic "HUF3", and their size, u16, before them.
 
-Where words for pairs of symbols (`coursekit.compression.pairs`) make the whole smaller, the form is
+Words for pairs of symbols waste half as much as words for symbols, and use what neighbours know of each other. Symbols
+of 8 bits would make too many pairs: their lowest bits, nearly equally frequent, may stay behind. Where all that makes
+the whole smaller, the form is
 
-    magic "HUF2" | crc32, n, s, a, least, d as above | low bits b, u8 | floor of the pairs' shares, u8 |
-    prices, a of a byte | bits of each stream beyond the least | the streams of pairs | low bits, n of b bits
+    magic "HUF2" | crc32, n, s, a, least, d as above | low bits b, u8 | bytes of the next part, u16 |
+    code lengths of the pairs, a * a, deflated | sizes and streams as above | low bits, n of b bits
 
 with an alphabet of what is left of the symbols without their b low bits; an odd last symbol is paired with itself.
 """
@@ -30,16 +32,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from coursekit.compression.huffman import LONGEST, code_lengths, entropy
-from coursekit.compression.pairs import (
-    ABSENT,
-    FLOORS,
-    MOST_PAIRED,
-    MOST_PRICES,
-    Ints,
-    pair_lengths,
-    prices_of,
-)
+from coursekit.compression.huffman import LONGEST, code_lengths, entropy, roughly_limited_lengths
 from coursekit.packing import bits_for, pack, unpack
 
 __all__ = ["HuffmanStats", "huffman_decode", "huffman_encode", "huffman_stats"]
@@ -47,7 +40,6 @@ __all__ = ["HuffmanStats", "huffman_decode", "huffman_encode", "huffman_stats"]
 MAGIC, MAGIC_OF_PAIRS, MAGIC_DEFLATED = b"HUF1", b"HUF2", b"HUF3"
 HEAD = struct.Struct("<4sI")
 BODY = struct.Struct("<IIIIB")
-OF_PAIRS = struct.Struct("<BB")
 DEFLATED = struct.Struct("<H")
 STREAM_SYMBOLS = 1024
 MOST_STREAMS = 4096
@@ -55,8 +47,10 @@ MOST_SYMBOLS = 1 << 16
 LENGTH_BITS = 5
 ALONE = 31  # stands, among the lengths, for the empty code of a symbol that alone occurs
 FILL_BITS = 49  # that are sure to be in a stream's buffer after it was filled
-LOW_BITS = (0, 2, 3)  # that may stay behind when symbols are paired
-WORTH_PAIRING = 4096  # symbols: pairs spare about 2 bits of a hundred symbols
+LOW_BITS = (0, 2, 3, 4)  # that may stay behind when symbols are paired
+MOST_PAIRED, MOST_IN_PAIRS = 64, 256  # symbols that occur in pairs, and their alphabet
+WORTH_PAIRING = 4096  # symbols: fewer would not pay for the pairs' table
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -100,7 +94,7 @@ class _Plan:
         return -(-self.n_bits // 8) + len(self.told) + len(self.behind)
 
 
-def huffman_stats(symbols: Tensor) -> HuffmanStats:
+def huffman_stats(symbols: Tensor, *, pairs: bool = True) -> HuffmanStats:
     """Entropy, expected and real bits of these symbols, the real ones counted in the encoded bytes.
 
     Raises: as `huffman_encode`; ValueError for no symbols.
@@ -108,23 +102,23 @@ def huffman_stats(symbols: Tensor) -> HuffmanStats:
     if symbols.numel() == 0:
         raise ValueError("there are no symbols")
     flat = _checked(symbols)
-    plan = _best_plan(flat)
+    plan = _best_plan(flat, pairs)
     n = len(flat)
     expected = (plan.n_bits + 8 * len(plan.behind)) / n
     return HuffmanStats(entropy(torch.bincount(flat)), expected, 8 * len(_stored(plan, n)) / n, plan.per_word)
 
 
-def huffman_encode(symbols: Tensor) -> bytes:
+def huffman_encode(symbols: Tensor, *, pairs: bool = True) -> bytes:
     """The symbols as Huffman-coded bytes, with all that is needed to decode them.
 
     A word stands for a symbol, or for two where that makes the whole smaller.
 
-    Args:    symbols: integers from 0 to 65,535, any shape.
+    Args:    symbols: integers from 0 to 65,535, any shape. pairs: False for a word for each symbol in any case.
     Raises:  TypeError if they are not integers; ValueError if one is out of range.
     Source:  Han et al. 2016, arXiv:1510.00149, section 4. Taught in lesson 12.
     """
     flat = _checked(symbols)
-    return _stored(_best_plan(flat), len(flat))
+    return _stored(_best_plan(flat, pairs), len(flat))
 
 
 def _checked(symbols: Tensor) -> Tensor:
@@ -136,10 +130,10 @@ def _checked(symbols: Tensor) -> Tensor:
     return flat
 
 
-def _best_plan(flat: Tensor) -> _Plan:
+def _best_plan(flat: Tensor, pairs: bool) -> _Plan:
     """The plan whose file is the smallest."""
     plans = [_plan_of_symbols(flat)]
-    if len(flat) >= WORTH_PAIRING and plans[0].lengths.any():
+    if pairs and len(flat) >= WORTH_PAIRING and plans[0].lengths.any():
         plans += [plan for n_low in LOW_BITS if (plan := _plan_of_pairs(flat, n_low)) is not None]
     return min(plans, key=lambda plan: plan.n_bytes)
 
@@ -151,10 +145,9 @@ def _plan_of_symbols(flat: Tensor) -> _Plan:
     if lengths and not any(lengths):
         stored[int(counts.argmax())] = ALONE
     told = _packed(torch.tensor(stored, dtype=torch.int64), LENGTH_BITS)
-    deflated = zlib.compress(bytes(stored), 9, wbits=-9)
-    magic = MAGIC
-    if DEFLATED.size + len(deflated) < min(len(told), 1 << 16):
-        magic, told = MAGIC_DEFLATED, DEFLATED.pack(len(deflated)) + deflated
+    deflated, magic = _deflated(stored), MAGIC
+    if len(deflated) < len(told):
+        magic, told = MAGIC_DEFLATED, deflated
     return _Plan(magic, flat.numpy(), np.array(lengths, dtype=np.int64), told, len(lengths))
 
 
@@ -162,23 +155,20 @@ def _plan_of_pairs(flat: Tensor, n_low: int) -> _Plan | None:
     """The plan with words for pairs and n_low bits of each symbol left behind; None if there are too many pairs."""
     high = (flat >> n_low).numpy()
     counts = np.bincount(high)
-    if len(counts) > MOST_PRICES or not 1 < np.count_nonzero(counts) <= MOST_PAIRED:
+    if len(counts) > MOST_IN_PAIRS or not 1 < np.count_nonzero(counts) <= MOST_PAIRED:
         return None
     even = np.append(high, high[-1:]) if len(high) % 2 else high
     words = even[0::2] * len(counts) + even[1::2]
-    prices, often = prices_of(counts), np.bincount(words, minlength=len(counts) ** 2)
-    codes = {}
-    for floor in FLOORS:
-        try:
-            codes[floor] = pair_lengths(prices, floor)
-        except ValueError:
-            break  # a lower floor makes longer codes only
-    if not codes:
-        return None
-    floor = min(codes, key=lambda each: int(often @ codes[each]))
-    told = OF_PAIRS.pack(n_low, floor) + prices.astype(np.uint8).tobytes()
+    lengths = roughly_limited_lengths(np.bincount(words, minlength=len(counts) ** 2).tolist())
+    told = bytes([n_low]) + _deflated(lengths)
     behind = _packed(flat & ((1 << n_low) - 1), n_low)
-    return _Plan(MAGIC_OF_PAIRS, words, codes[floor], told, len(counts), 2, behind)
+    return _Plan(MAGIC_OF_PAIRS, words, np.array(lengths, dtype=np.int64), told, len(counts), 2, behind)
+
+
+def _deflated(lengths: list[int]) -> bytes:
+    """Their size and the lengths, a byte each, deflated."""
+    deflated = zlib.compress(bytes(lengths), 9, wbits=-15)
+    return DEFLATED.pack(len(deflated)) + deflated if len(deflated) < 1 << 16 else bytes(1 << 16)
 
 
 def _stored(plan: _Plan, n: int) -> bytes:
@@ -256,7 +246,10 @@ def huffman_decode(data: bytes, *, most: int | None = None) -> Tensor:
         return _decode_pairs(rest, n, n_streams, alphabet, least, width)
     if alphabet > MOST_SYMBOLS or n_streams > n:
         raise ValueError("the Huffman stream contradicts itself")
-    lengths, middle = (_deflated_lengths if magic == MAGIC_DEFLATED else _packed_lengths)(rest, alphabet)
+    if magic == MAGIC_DEFLATED:
+        lengths, middle = _deflated_lengths(rest, BODY.size, alphabet)
+    else:
+        lengths, middle = _packed_lengths(rest, alphabet)
     if not n_streams:
         if len(rest) != middle:
             raise ValueError("the Huffman stream contradicts itself")
@@ -273,12 +266,12 @@ def _packed_lengths(rest: NDArray[np.uint8], alphabet: int) -> tuple[Ints, int]:
     return _unpacked(rest[BODY.size : end], LENGTH_BITS, alphabet), end
 
 
-def _deflated_lengths(rest: NDArray[np.uint8], alphabet: int) -> tuple[Ints, int]:
-    begin = BODY.size + DEFLATED.size
+def _deflated_lengths(rest: NDArray[np.uint8], at: int, alphabet: int) -> tuple[Ints, int]:
+    begin = at + DEFLATED.size
     if begin > len(rest):
         raise ValueError("the Huffman stream contradicts itself")
-    end = begin + int(DEFLATED.unpack(rest[BODY.size : begin].tobytes())[0])
-    inflater = zlib.decompressobj(wbits=-9)
+    end = begin + int(DEFLATED.unpack(rest[at:begin].tobytes())[0])
+    inflater = zlib.decompressobj(wbits=-15)
     try:
         lengths = inflater.decompress(rest[begin:end].tobytes(), alphabet + 1)
     except zlib.error as error:
@@ -291,19 +284,13 @@ def _deflated_lengths(rest: NDArray[np.uint8], alphabet: int) -> tuple[Ints, int
 def _decode_pairs(
     rest: NDArray[np.uint8], n: int, n_streams: int, alphabet: int, least: int, width: int
 ) -> Tensor:
-    start = BODY.size + OF_PAIRS.size + alphabet
-    n_pairs = -(-n // 2)
-    if not 1 < alphabet <= MOST_PRICES or not 0 < n_streams <= n_pairs or start > len(rest):
+    n_pairs, n_low = -(-n // 2), int(rest[BODY.size]) if len(rest) > BODY.size else -1
+    if not 1 < alphabet <= MOST_IN_PAIRS or not 0 < n_streams <= n_pairs or n_low not in LOW_BITS:
         raise ValueError("the Huffman stream contradicts itself")
-    n_low, floor = OF_PAIRS.unpack(rest[BODY.size : BODY.size + OF_PAIRS.size].tobytes())
-    behind = -(-n * n_low // 8)
-    if n_low not in LOW_BITS or floor not in FLOORS or start + behind > len(rest):
+    lengths, start = _deflated_lengths(rest, BODY.size + 1, alphabet**2)
+    end = len(rest) - -(-n * n_low // 8)
+    if start > end or not lengths.any():
         raise ValueError("the Huffman stream contradicts itself")
-    prices = rest[start - alphabet : start].astype(np.int64)
-    if not 1 < np.count_nonzero(prices != ABSENT) <= MOST_PAIRED:
-        raise ValueError("the Huffman stream has symbols but no codes, or too many")
-    lengths = pair_lengths(prices, floor)
-    end = len(rest) - behind
     words = _words_in(rest[start:end], n_streams, least, width, lengths, n_pairs)
     pairs = np.stack(np.divmod(np.arange(alphabet**2), alphabet), axis=1)  # the two symbols of each word
     symbols = torch.from_numpy(pairs.take(words, axis=0).reshape(-1)[:n])
