@@ -6,6 +6,7 @@ import math
 import warnings
 
 import numpy as np
+import tensorly
 import torch
 from numpy.typing import NDArray
 from tensorly.decomposition import parafac, partial_tucker
@@ -58,7 +59,8 @@ def tucker2_conv(layer: nn.Conv2d, rank_out: int, rank_in: int) -> nn.Sequential
     ):
         if not 1 <= rank <= most:
             raise ValueError(f"{of} must be 1 to {most}, got {rank}")
-    with np.errstate(invalid="ignore"):  # its relative error is 0 / 0 for a kernel that is all 0
+    # Whoever imports tensorly-torch has set tensorly to PyTorch. The relative error of a kernel of zeros is 0 / 0.
+    with tensorly.backend_context("numpy"), np.errstate(invalid="ignore"):
         (core, (outputs, inputs)), _ = partial_tucker(
             kernel, rank=[rank_out, rank_in], modes=[0, 1], init="svd"
         )
@@ -113,7 +115,7 @@ def _products(
     kernel: NDArray[np.float64], rank: int, n_iterations: int, penalty: float, seed: int
 ) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
     """The sizes of the products, (rank,), and their vectors of length 1, a (length, rank) matrix a mode."""
-    with warnings.catch_warnings():
+    with tensorly.backend_context("numpy"), warnings.catch_warnings():
         # The two short modes have fewer singular vectors than `rank`; random ones fill up, as they should.
         warnings.filterwarnings("ignore", message="Trying to compute SVD", category=UserWarning)
         for start in ("svd", "random"):

@@ -519,8 +519,22 @@ for name, difference in same.items():
 # %% [markdown]
 # `partial_tucker` and `parafac` you have met: `cc.tucker2_conv` and `cc.cp_conv` are these two, with the layer's settings kept and grouped layers refused by name.
 #
-# **tensorly-torch** goes one step on. Its `FactorizedConv` is a layer that *stores* the decomposition, CP, Tucker or tensor train, is made from a trained convolution by `from_conv`,
-# and trains in that form. It is not part of the course's environment: `pip install --no-deps tensorly-torch`.
+# **tensorly-torch** goes one step on: its `FactorizedConv` is *one* layer that stores a decomposition (Tucker, CP or tensor train), is made from a
+# trained convolution, and trains in that form. Its Tucker decomposes all four modes, and uses the two small bases (compare question 1). With half of the channels each:
+
+# %% tags=["demo"]
+from tltorch import FactorizedConv
+
+x = torch.randn(16, 32, 14, 14, generator=generator)
+forms = {
+    "cc.tucker2_conv": cc.tucker2_conv(layer, 16, 16),
+    "FactorizedConv": FactorizedConv.from_conv(layer, rank=(16, 16, 3, 3), factorization="tucker", implementation="factorized"),
+}
+with torch.no_grad():
+    for name, form in forms.items():
+        error = ((form(x) - layer(x)).norm() / layer(x).norm()).item()
+        shapes = ", ".join("x".join(map(str, p.shape)) for p in form.parameters())
+        print(f"{name:>15}: {error:.3f} of the outputs lost; {sum(p.numel() for p in form.parameters()):,} parameters: {shapes}")
 
 # %% [markdown]
 # ## 9 · In your own words

@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
+import tensorly
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -167,3 +168,13 @@ def test_what_cannot_be_decomposed_is_refused():
             function(nn.Conv2d(4, 4, 3, groups=2))
     with pytest.raises(ValueError, match="finite matrix"):
         evbmf_rank(torch.tensor([[1.0, float("nan")]]))
+
+
+def test_decompositions_work_when_tensorly_was_set_to_pytorch():
+    """As importing tensorly-torch does; and they leave it so."""
+    layer = low_rank_conv(2)
+    with tensorly.backend_context("pytorch", local_threadsafe=True):
+        for chain in (tucker2_conv(layer, 6, 5), cp_conv(layer, 2)):
+            x = torch.randn(1, 5, 6, 6, generator=torch.Generator().manual_seed(1))
+            torch.testing.assert_close(chain(x), layer(x), rtol=1e-2, atol=1e-2)
+        assert tensorly.get_backend() == "pytorch"
