@@ -125,7 +125,7 @@ hint("sharing_rate")
 # ### Exercise 2 · `pack` (3 points, about 5 lines)
 #
 # **Given** `codes` (`int64`, any shape, each 0 to $2^b-1$) and `n_bits` $b$ from 1 to 8, **return** a `uint8` tensor of
-# $\lceil n\,b/8 \rceil$ bytes: all codes as one long row of bits, eight to a byte.
+# $\lceil n\,b/8 \rceil$ bytes: all codes as one row of bits, eight to a byte.
 #
 # - The first code fills the highest bits of the first byte, its own highest bit first: `[1, 2, 3]` with 2 bits is `01 10 11 00`, the byte 108.
 # - A code of 3 or 5 bits may lie across two bytes. Bits left over in the last byte are 0.
@@ -261,7 +261,8 @@ hint("initial_centroids")
 # more of the rest, for the best $i$:
 #
 # $$E_k(j) = \min_{i \le j}\; E_{k-1}(i) + \mathrm{cost}(i, j)$$
-#
+
+# %% [markdown]
 # This is **dynamic programming**; the cost of a range takes two look-ups in running sums of $w$ and $w^2$. `kmeans_exact` does it for every weight. `kmeans` does it
 # for 512 bins and lets Lloyd finish. How far from the best does each way end?
 

@@ -498,7 +498,8 @@ plot.lines(ranks, {"measured time": [times[str(r)].ratio for r in ranks], "MACs"
 # - **greedy**: start at the break-even ranks; while the factors are too large, take away the singular value that costs least *for what it
 #   saves*;
 # - **sensitivity**: cut one layer at a time and measure what the network loses.
-#
+
+# %% [markdown]
 # Greedy must compare layers. Zhang et al. (2016) maximize the **product** of the energies' shares: what one layer loses, no later layer can bring back.
 
 # %% [markdown]
