@@ -6,6 +6,7 @@ import json
 import math
 import os
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from html import escape
 from pathlib import Path
@@ -17,10 +18,13 @@ import platformdirs
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Entry", "Ledger"]
+__all__ = ["Entry", "Ledger", "course_rows"]
 
 Author = Literal["yours", "reference"]
 _FORMAT = 1
+_COURSE = Path(__file__).parent / "assets" / "course_ledger.json"
+_GROUPS = {"yours": "yours", "reference": "our function, your run"}
+_OURS = "ours, not in your ledger yet"
 
 
 @dataclass(frozen=True)
@@ -160,18 +164,27 @@ class Ledger:
         note = f"<p>Not saved: {escape(self.problem)}</p>" if self.problem else ""
         return self.table().to_html(index=False, border=0) + note
 
-    def plot(self, *, title: str = "The network so far", ax: Axes | None = None) -> Axes:
+    def plot(
+        self, *, title: str = "The network so far", beside: Iterable[Entry] = (), ax: Axes | None = None
+    ) -> Axes:
         """The Pareto plot of the rows that have an accuracy and a size; returns the Axes.
 
         Args:   title: the claim the figure makes. ax: where to draw, a new figure by default.
+                beside: rows to draw too, as a group of their own, such as `course_rows()`; not those of a lesson
+                and step that the ledger has. All points are then named by their lessons' numbers.
         Raises: ValueError if no row has both.
         """
         from coursekit.plot import pareto  # matplotlib is slow to import and not needed to keep books
 
-        both = [asdict(row) for row in self.rows if row.accuracy is not None and row.size_bytes is not None]
+        known, extra = {(row.lesson, row.step) for row in self.rows}, tuple(beside)
+        drawn = [{**asdict(row), "who": _GROUPS[row.by] if extra else row.by} for row in self.rows]
+        drawn += [{**asdict(row), "who": _OURS} for row in extra if (row.lesson, row.step) not in known]
+        both = [row for row in drawn if row["accuracy"] is not None and row["size_bytes"] is not None]
         if not both:
             raise ValueError("no row has both accuracy and size_bytes; run a lesson's ledger cell first")
-        return pareto(both, title=title, name="step", group="by", ax=ax)
+        for row in both if extra else ():
+            row["step"] = row["lesson"].split("-")[0]
+        return pareto(both, title=title, name="step", group="who", ax=ax)
 
     def _read(self) -> None:
         """Takes the rows from the file, if there is one."""
@@ -241,3 +254,11 @@ def _free_name(path: Path) -> Path:
     """path.bak, or path.bak2, path.bak3, … whichever does not exist yet."""
     candidates = (path.with_name(f"{path.name}.bak{n if n > 1 else ''}") for n in range(1, 10_000))
     return next(each for each in candidates if not each.exists())
+
+
+def course_rows() -> tuple[Entry, ...]:
+    """The rows of the ledger that lessons 01 to 14 made when the course was built; all by "reference".
+
+    Lesson 15 draws those that are not in a student's ledger yet. Times are not among what they hold.
+    """
+    return tuple(_parse(_COURSE.read_text(encoding="utf-8")))

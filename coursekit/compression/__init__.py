@@ -1,6 +1,6 @@
 """Compression: the same network in fewer bytes, each of them counted in a file that loads again."""
 
-from coursekit.compression.artifact import ArtifactError, Part, contents, load, save
+from coursekit.compression.artifact import ArtifactError, Part, contents, load, published, save
 from coursekit.compression.codebooks import (
     codebook_gradient,
     kmeans_step,
@@ -122,6 +122,7 @@ __all__ = [
     "lloyd",
     "load",
     "mode_product",
+    "published",
     "rank_for_energy",
     "rank_scan",
     "ranks_for_budget",

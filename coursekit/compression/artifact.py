@@ -27,7 +27,9 @@ from torch import Tensor, nn
 from coursekit.compression.encodings import DTYPES, Encoded, decode_tensor, encode_tensor
 from coursekit.compression.structure import build_structure, describe_structure
 
-__all__ = ["ArtifactError", "Part", "contents", "load", "save"]
+__all__ = ["ArtifactError", "Part", "contents", "load", "published", "save"]
+
+_PUBLISHED = Path(__file__).parents[1] / "assets" / "artifacts"
 
 MAGIC, VERSION = b"CKNN", 1
 HEAD = struct.Struct("<4sHII")
@@ -91,6 +93,19 @@ def save(model: nn.Module, path: str | PathLike[str], *, huffman: bool = True) -
     finally:
         beside.unlink(missing_ok=True)
     return len(data)
+
+
+def published(name: str) -> Path:
+    """The file that ships with the course and holds this network, as Deep Compression made it in a long run.
+
+    Args:   name: "lenet300" or "lenet5".
+    Raises: ValueError for another name.
+    Source: Han et al. 2016, arXiv:1510.00149; benchmarks/deep_compression.py. Taught in lesson 15.
+    """
+    paths = {path.stem: path for path in sorted(_PUBLISHED.glob("*.cknn"))}
+    if name not in paths:
+        raise ValueError(f"name must be one of {', '.join(paths)}, got {name!r}")
+    return paths[name]
 
 
 def load(path: str | PathLike[str]) -> nn.Module:

@@ -44,11 +44,11 @@ torch.set_num_threads(1)  # small layers gain little from more, and times stay s
 # %% [markdown]
 # ## 1 · Why compress at all, and why share
 #
-# A network that fits a phone's download limit gets installed; one that fits a chip's own memory need not fetch weights from elsewhere,
-# which costs far more energy than computing with them. Four techniques make the file small, a lesson each: **sharing** here, **Huffman
-# codes** (12), **low rank** (13), **tensor decomposition** (14). Lesson 15 combines them.
+# A small download gets installed. A network that fits a chip's own memory need not fetch its weights from outside, which costs far
+# more energy than computing with them. Four lessons make the file small: **sharing** here, **Huffman codes** (12), **low rank** (13),
+# **tensor decomposition** (14). Lesson 15 combines them.
 #
-# The one rule of this week: a ratio is that of two files, and the small one must load and run.
+# One rule holds all week: a ratio is that of two files, and the small one must load and run.
 
 # %% tags=["demo"]
 network = zoo.load("resnet20")
@@ -62,8 +62,8 @@ print(f"one layer:  {weight.numel():,} weights, {weight.unique().numel():,} diff
 print(f"accuracy:   {reference:.1%} on 1,000 images, known to about {2 * math.sqrt(reference * (1 - reference) / 1000):.1%}")
 
 # %% [markdown]
-# Almost every weight is a number of its own, and nobody needs that. Below, the 16 levels of a 4-bit grid, and 16 values that k-means chose
-# for the same layer. The grid spends half of its levels where there is next to nothing.
+# Almost every weight is a number of its own, and the network does not need that. Below: the 16 levels of a 4-bit grid, and 16 values that
+# **k-means** (section 3) chose for the same layer. The grid spends most of its levels where there is next to nothing.
 
 # %% tags=["demo", "nbval-ignore-output"]
 best = cc.kmeans(weight, 16)
@@ -125,10 +125,10 @@ hint("sharing_rate")
 # ### Exercise 2 · `pack` (3 points, about 5 lines)
 #
 # **Given** `codes` (`int64`, any shape, each 0 to $2^b-1$) and `n_bits` $b$ from 1 to 8, **return** a `uint8` tensor of
-# $\lceil n\,b/8 \rceil$ bytes: all codes as one long row of bits, eight to a byte.
+# $\lceil n\,b/8 \rceil$ bytes: all codes as one row of bits, eight to a byte.
 #
-# - The first code has the highest bits of the first byte, its own highest bit first: `[1, 2, 3]` with 2 bits is `01 10 11 00`, the byte 108.
-# - Codes of 3 or 5 bits lie across the borders of bytes. What is left of the last byte is 0.
+# - The first code fills the highest bits of the first byte, its own highest bit first: `[1, 2, 3]` with 2 bits is `01 10 11 00`, the byte 108.
+# - A code of 3 or 5 bits may lie across two bytes. Bits left over in the last byte are 0.
 
 
 # %% nbgrader={"solution": true, "grade_id": "pack"}
@@ -166,9 +166,10 @@ print(f"counted: {4 * weight.numel() / (packed.numel() + codebook_bytes):.4f} ti
 # %% [markdown]
 # ## 3 · k-means on a line
 #
-# Which $k$ values? Those that make the squared error smallest, $\sum_i (w_i - c_{\text{index}(i)})^2$. **Lloyd's algorithm** gets there in
-# small steps: each value goes to its nearest centroid, each centroid moves to the mean of its values, and again.
-#
+# Which $k$ values? Those that make the squared error $\sum_i (w_i - c_{\text{index}(i)})^2$ smallest: that is the problem called **k-means**.
+# **Lloyd's algorithm** goes there in rounds: each value joins its nearest centroid, each centroid moves to the mean of its values, and again.
+
+# %% [markdown]
 # On a line this is easier than elsewhere. Sorted values, ascending centroids: a cluster is a range, and the border of two neighbours is
 # half-way between their centroids. `torch.bucketize(values, borders)` finds all indices at once. The usual table of $n \times k$ distances,
 # for two million weights and 256 centroids, takes gigabytes.
@@ -180,8 +181,8 @@ print(f"counted: {4 * weight.numel() / (packed.numel() + codebook_bytes):.4f} ti
 # as a `float64` tensor `(k,)`.
 #
 # - Each value belongs to its nearest centroid (a tie may go either way), and each centroid moves to the mean of its values.
-# - A centroid without values would waste its place for ever. It moves to the value that is **farthest from its own centroid**; a second one
-#   moves to the second farthest, and so on. Distances are those before anything moved; the means stay what they are.
+# - A centroid without values would stay useless. It moves to the value **farthest from its own centroid**, a second one to the second
+#   farthest, and so on. Distances are those before anything moved; the means stay as they are.
 
 
 # %% nbgrader={"solution": true, "grade_id": "kmeans_step"}
@@ -260,9 +261,10 @@ hint("initial_centroids")
 # more of the rest, for the best $i$:
 #
 # $$E_k(j) = \min_{i \le j}\; E_{k-1}(i) + \mathrm{cost}(i, j)$$
-#
-# The cost of a range is two look-ups in running sums of $w$ and $w^2$. `kmeans_exact` does this for every weight, `kmeans` for 512 bins and
-# then lets Lloyd finish. How far from the best does each way end?
+
+# %% [markdown]
+# This is **dynamic programming**; the cost of a range takes two look-ups in running sums of $w$ and $w^2$. `kmeans_exact` does it for every weight. `kmeans` does it
+# for 512 bins and lets Lloyd finish. How far from the best does each way end?
 
 # %% tags=["demo"]
 index_bits, inits = (3, 4, 5, 6), ("linear", "density", "random")
@@ -285,9 +287,9 @@ plot.lines(index_bits, ratios, xticks=index_bits, xlabel="bits of an index", yla
            title="The more centroids, the more the beginning decides");
 
 # %% [markdown]
-# With 64 centroids all three beginnings end with more than twice the error they need, although Lloyd ran until nothing moved. Moving the empty
-# clusters, as you do, takes away much of it. And ten rounds from a linear beginning, with empty clusters left empty, as one tutorial has it? The first layer
-# of LeNet-300-100 has long tails:
+# With 64 centroids all three beginnings end with more than twice the least error, although Lloyd ran until nothing moved. Moving empty
+# clusters, as yours does, removes most of that. One tutorial stops after ten rounds from a linear beginning and leaves empty clusters empty. Try it on the first layer
+# of LeNet-300-100, which has long tails:
 
 # %% tags=["demo"]
 tailed = zoo.load("lenet300").fc1.weight.detach()
@@ -376,9 +378,10 @@ plot.lines(bits, accuracy, references={"float32": reference}, percent=True, xtic
            ylabel="accuracy on 1,000 images", title="At 2 bits only the codebook is left standing");
 
 # %% [markdown]
-# From 4 bits up all are within two points of float32. At 3 bits the codebook is far ahead of the grid with one scale a layer, and a scale for
-# each channel makes up for it: that is another way to adapt to the weights. At 2 bits neither grid is better than guessing.
-#
+# From 4 bits up all are within two points of float32. At 3 bits the codebook is far ahead of the grid with one scale a layer; a scale for
+# each channel, another way to adapt to the weights, closes the gap. At 2 bits neither grid is better than guessing.
+
+# %% [markdown]
 # And the beginnings? Deep Compression found linear best, and explains it so: large weights are few, but they matter; density gives them next to no
 # centroids.
 
@@ -390,8 +393,7 @@ for init in ("best", *inits):
     print(f"{init:>8}: {row[0]:12.1%} {row[1]:14.1%}")
 
 # %% [markdown]
-# Of the three, linear is the best here too, clearly so with 16. The best codebook beats all of them and has no beginning to choose: with an exact method at hand, the
-# question is closed.
+# Of the three, linear is the best here too, clearly so with 16. The exact codebook beats all of them and needs no beginning: use it, and the question is gone.
 
 # %% [markdown]
 # ### Which layer needs them?
@@ -404,17 +406,17 @@ layers = cc.shareable(network)
 whole = evaluate(network, probe)
 lost = {name: whole - evaluate(cc.share_weights(network, {name: 4}), probe) for name in layers}
 ranked = sorted(lost, key=lost.get, reverse=True)
-print("share of weights   lost at 2 bits")
+print("share of weights   points lost at 2 bits")
 for name in [*ranked[:3], *ranked[-3:]]:
-    print(f"{layers[name].numel() / sum(w.numel() for w in layers.values()):13.1%} {lost[name]:14.1%}   {name}")
+    print(f"{layers[name].numel() / sum(w.numel() for w in layers.values()):16.1%} {100 * lost[name]:23.1f}   {name}")
 
 # %% tags=["demo", "nbval-ignore-output"]
-plot.bars({name.removesuffix(".weight"): max(lost[name], 0.0) for name in ranked[:5]}, percent=True, ylabel="accuracy lost",
+plot.bars({name.removesuffix(".weight"): 100 * max(lost[name], 0.0) for name in ranked[:5]}, fmt="{:.1f}", ylabel="accuracy lost (points)",
           title="With 2 bits in one layer alone, few layers suffer");
 
 # %% [markdown]
-# A layer with few weights costs few bytes however many bits it gets. `share_weights` takes a dict of name and number of centroids: give the
-# sensitive ones 5 or 6 bits and all others fewer. A codebook is counted with each, which for the smallest layers is the larger part.
+# The sensitive layers are small here, so more bits for them cost little. `share_weights` takes a dict from name to number of centroids: give these
+# 5 or 6 bits and all others fewer. But each codebook counts too, and in the smallest layer it outweighs the indices:
 
 # %% tags=["demo"]
 for name in ("conv1.weight", "stage3.2.conv2.weight"):
@@ -428,8 +430,8 @@ for name in ("conv1.weight", "stage3.2.conv2.weight"):
 #
 # $$\frac{\partial L}{\partial c_j} = \sum_{i:\ \text{index}(i) = j} \frac{\partial L}{\partial w_i}$$
 #
-# All weights of a cluster pull at their centroid; it moves, and they move with it. They stay shared. Change the weights themselves instead, by one
-# ordinary step, and every weight is a number of its own again: the file grows back.
+# All weights of a cluster pull at their centroid; it moves, they move with it, and they stay shared. Take one ordinary step on the weights
+# instead, and each is a number of its own again: the file grows back.
 
 # %% [markdown]
 # ### Exercise 6 · `codebook_gradient` (3 points, about 3 lines)
@@ -437,8 +439,8 @@ for name in ("conv1.weight", "stage3.2.conv2.weight"):
 # **Given** `gradient` (of the loss with respect to each weight, any shape), `indices` (`int64`, the same shape, 0 to `n_codes` − 1) and `n_codes`,
 # **return** the gradient of each entry of the codebook: `(n_codes,)`, of the dtype of `gradient`.
 #
-# Entry 0 stands for what is pruned: its gradient is 0, whatever arrives there. So is that of an entry which no weight uses. Beware of
-# `result[indices] += gradient`: try it on two weights with one index.
+# Entry 0 stands for what is pruned: its gradient is 0, whatever arrives there. An entry that no weight uses has gradient 0 too. Beware of
+# `result[indices] += gradient`: try it on two weights that share an index.
 
 
 # %% nbgrader={"solution": true, "grade_id": "codebook_gradient"}
@@ -482,9 +484,8 @@ print(f"largest difference from the attached codebook's: {(ours - codebook.grad)
 print("weights to a centroid:", torch.bincount(indices.flatten())[1:].tolist())
 
 # %% [markdown]
-# Each of these is a sum over a thousand weights or more, so a learning rate that suits weights is a thousand times too large for centroids. Dividing each sum
-# by the number of its weights cures that: it is exactly the step that the weights' own descent would make if they could only move together. That is
-# `finetune_centroids`' default. Two epochs on 2,560 images (about 12 s):
+# Each of these sums runs over hundreds or thousands of weights, so a learning rate that suits weights is far too large for centroids. `finetune_centroids`
+# therefore divides each sum by the number of its weights: the centroid takes the mean of the steps that its weights would take. Two epochs on 2,560 images (about 12 s):
 
 # %% tags=["demo"]
 recipe = Recipe(epochs=2, peak_lr=0.02, bfloat16=True)
@@ -502,8 +503,8 @@ assert after > before + 0.2
 # %% [markdown]
 # ## 7 · Use it: your functions on the whole network
 #
-# Four bits a weight, which cost next to nothing even without training. Centroids by k-means, indices by your `share_with_zeros`; `save` writes the
-# file and finds the codebooks by itself.
+# Four bits a weight, which lost next to nothing even without training. k-means chooses the centroids and your `share_with_zeros` the indices. `save` finds
+# the codebooks by itself and writes the file.
 
 # %% tags=["demo"]
 mine = {name: use(name) for name in ("share_with_zeros", "pack", "sharing_rate")}
@@ -562,8 +563,8 @@ measure.latency({"scikit-learn": lambda w: KMeans(16, n_init=1, random_state=0).
                 tailed, warmup=0, repeats=3)
 
 # %% [markdown]
-# Both find good codebooks; knowing that there is only one dimension saves most of the time. To compress a network in earnest one rarely shares alone:
-# Deep Compression prunes first and Huffman-codes last, and the next lesson begins there.
+# Both find good codebooks; knowing that there is only one dimension saves most of the time. In practice sharing is rarely used alone:
+# Deep Compression prunes first and Huffman-codes last, where the next lesson begins.
 
 # %% [markdown]
 # ## 9 · In your own words
@@ -578,7 +579,7 @@ measure.latency({"scikit-learn": lambda w: KMeans(16, n_init=1, random_state=0).
 # %% [markdown] nbgrader={"grade": true, "solution": true, "grade_id": "question-sharing", "points": 3}
 # **A model answer.** (a) 4 is 32 bits over 8, but the indices are stored as `int64`: 64 bits, twice the float32 weights (section 2). The codebooks are not counted either: for
 # `conv1`, 8 bits make the layer *larger* (section 5). Only the size of the file counts. (b) Zeros must stay out of k-means: otherwise all 270,608 weights are different from 0 again
-# instead of 27,061, and the file of section 4 has 62 kB instead of 44. And ten rounds from a linear beginning leave clusters empty and the error many times the best (section 3): use
+# instead of 27,061, and the file of section 4 is more than a third larger. And ten rounds from a linear beginning leave clusters empty and the error many times the best (section 3): use
 # the exact method, or move empty centroids. With it 4 bits are enough, not 8 (section 5). (c) Every weight has its own gradient, so after a step none is shared. Train the centroids:
 # the gradient of each is the sum over its weights (section 6), which took the network with 2 bits from 64.2 % to 92.4 %.
 #

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 13 · Low-rank factorization: one layer as two thinner ones
 #
-# A matrix of 300 × 784 holds 235,200 numbers. If most of them say again what others have said, two thin matrices can stand in
-# for it. By the end you will have
+# A matrix of 300 × 784 holds 235,200 numbers. If its rows are mostly mixtures of a few patterns, two thin matrices can stand in
+# for it: one holds the patterns, the other the mixtures. By the end you will have
 #
 # - **written** seven functions: the best factors of a matrix, the split of a convolution, and ranks for a whole network,
 # - **seen** why trained layers can be cut and random ones cannot, and when two factors are larger than what they replace,
@@ -46,8 +46,9 @@ torch.set_num_threads(1)  # small layers gain little from more, and times stay s
 # $$W = U\,\mathrm{diag}(\sigma)\,V^\top = \sum_i \sigma_i\, u_i v_i^\top, \qquad \sigma_1 \ge \sigma_2 \ge \dots \ge 0$$
 #
 # All $u_i$ have length 1 and stand at right angles, and so do all $v_i$. So $\sigma_i$ alone says how much term $i$ counts, and
-# $\lVert W \rVert^2 = \sum_i \sigma_i^2$: the squares are shares of one cake, called **energy**.
-#
+# $\lVert W \rVert^2 = \sum_i \sigma_i^2$: the squares add up to what is called the **energy** of the matrix.
+
+# %% [markdown]
 # Look at the first layer of LeNet-300-100. Beside it: the same weights in random order.
 
 # %% tags=["demo"]
@@ -72,7 +73,7 @@ plot.lines(range(1, 301), spectra, markers=False, xlabel="index i", ylabel="sing
 
 # %% [markdown]
 # Both matrices have the same numbers, the same histogram, the same file size. Codebooks and Huffman codes (lessons 11 and 12) could not
-# tell them apart. What differs is how the numbers *hang together*, and that is what this lesson spends.
+# tell them apart. What differs is how the rows *depend on each other*, and that is what this lesson uses.
 #
 # Convolutions? Section 5 says how a kernel becomes a matrix. Here is how many of its terms hold 90 %.
 
@@ -90,8 +91,8 @@ for name in ("stage1.0.conv1", "stage2.1.conv2", "stage3.0.conv2", "stage3.2.con
 #
 # $$\bigl\lVert W - W_r \bigr\rVert_F = \sqrt{\textstyle\sum_{i>r} \sigma_i^2}$$
 #
-# And no other matrix of rank $r$ comes closer: that is the theorem of **Eckart and Young** (1936). So for the error in the weights there
-# is nothing to search for and nothing to train. $W_r$ is kept as two factors, $L$ of $m \times r$ and $R$ of $r \times n$.
+# No other matrix of rank $r$ comes closer: that is the theorem of **Eckart and Young** (1936). As far as the weights go, there
+# is nothing left to search for or to train. We keep $W_r$ as two factors, $L$ of $m \times r$ and $R$ of $r \times n$.
 
 # %% [markdown]
 # ### Exercise 1 · `svd_factors` (4 points, about 4 lines)
@@ -141,7 +142,7 @@ for rank in (10, 30, 100):
     print(f"rank {rank:3d}: SVD {error:.3f}, tail of σ {tail:.3f}, random factors {(weight - random).norm() / weight.norm():.3f}")
 
 # %% [markdown]
-# A layer of zeros would have 1.000. The random factors are worse than nothing, at every rank: a new network, not a compressed one.
+# A layer of zeros would have an error of 1.000. Random factors are worse than that at every rank: they make a new network, not a smaller copy of this one.
 
 # %% [markdown]
 # ## 3 · When two are smaller than one
@@ -154,8 +155,8 @@ for ratio in (0.125, 0.25, 0.5, 0.75, 1.0):
     print(f"{ratio:5.1%} of the full rank: {rank:3d}, {512 * 512 / (rank * 1024):.2f} times smaller")
 
 # %% [markdown]
-# At half of the rank nothing is won, and beyond it the "compressed" layer grows. A library that takes `rank_ratio=0.5` by default compresses
-# a square layer by exactly 1.00.
+# At half of the rank nothing is saved, and beyond it the "compressed" layer is larger. With `rank_ratio=0.5`, a common default, a square layer
+# shrinks by exactly nothing.
 
 # %% [markdown]
 # ### Exercise 2 · `break_even_rank` (2 points, 1 line)
@@ -185,8 +186,8 @@ check("break_even_rank")
 hint("break_even_rank")
 
 # %% [markdown]
-# So much for numbers; what does the *network* say? Cut `fc1` of LeNet-300-100, which holds nine tenths of its weights, to one rank after the
-# other. Nothing is trained again. The bias goes to the second factor, once.
+# What does the *network* lose? Cut `fc1` of LeNet-300-100, which holds nine tenths of its weights, to one rank after the
+# other, with no training. The bias stays with the second factor.
 
 # %% tags=["demo"]
 test = data.fashion_mnist("test", subset=True)  # 2,000 test images that every machine has
@@ -216,7 +217,7 @@ plot.lines(ranks, accuracy, percent=True, logx=True, xticks=ranks, references={"
 #
 # $$r = \min\Bigl\{ r : \sum_{i \le r} \sigma_i^2 \ge e \sum_i \sigma_i^2 \Bigr\}$$
 #
-# Squares, not values: the error above is a root of squares, so an energy of 0.9 is a relative error of $\sqrt{0.1} = 0.32$.
+# It sums squares, not values: the error above is a root of squares, so an energy of 0.9 is a relative error of $\sqrt{0.1} = 0.32$.
 
 # %% [markdown]
 # ### Exercise 3 · `rank_for_energy` (3 points, about 3 lines)
@@ -261,20 +262,21 @@ print(f"   whole network: {measure.saved_size(lenet):9,} bytes, accuracy {whole:
 # cutting it to 8 leaves classes that can no longer be told apart. It holds 1,000 of 266,000 weights. Leave it whole, and 36 % of the
 # bytes do as well as all.
 #
-# The energy of a layer does not say what the network needs. Section 7 comes back to that.
+# So a layer's energy does not say what the network needs from it. Section 7 measures that.
 
 # %% [markdown]
 # ## 5 · Convolutions are matrices, in more than one way
 #
-# A kernel $W_{o,i,h,w}$ has four indices, a matrix two sides. A **1×1** convolution is a matrix already. For larger ones we must choose which
+# A kernel $W_{o,i,h,w}$ (output and input channel, row, column) has four indices, a matrix two sides. A **1×1** convolution is a matrix already. For larger ones we must choose which
 # indices share a side:
 #
 # | | rows | columns | becomes | numbers a rank |
 # | --- | --- | --- | --- | --- |
 # | channel | $o$ | $i, h, w$ | K×K to $r$ channels, then 1×1 | $C_{out} + C_{in} K^2$ |
 # | spatial | $i, h$ | $o, w$ | K×1 to $r$ channels, then 1×K | $(C_{in} + C_{out})\, K$ |
-#
-# Both use the real kernel. Splitting it "into a separable convolution" with fresh weights does not:
+
+# %% [markdown]
+# Both start from the trained kernel. A tutorial that replaces the layer by a new "separable convolution" does not:
 
 # %% tags=["demo"]
 layer = resnet.stage2[1].conv1  # 32 to 32 channels over 3 x 3
@@ -297,7 +299,7 @@ for name, made in ways.items():
     print(f"{name:>16}: {measure.n_parameters(made):,} of {layer.weight.numel():,} weights, output error {output_error(made):.2f}")
 
 # %% [markdown]
-# An error of 1.00 is what a layer of zeros makes. The fresh one knows nothing of the trained layer, and no count of parameters shows it.
+# A layer of zeros has an error of 1.00. The fresh layer has learnt nothing from the trained one, which no count of its parameters shows.
 
 # %% [markdown]
 # ### The spatial split
@@ -315,8 +317,8 @@ for name, made in ways.items():
 # **Given** a kernel `weight` `(C_out, C_in, K_h, K_w)` and a `rank`, **return** `(vertical, horizontal)`, kernels of shapes
 # `(rank, C_in, K_h, 1)` and `(C_out, rank, 1, K_w)`, that are together the best approximation.
 #
-# The way: `permute` so that $i, h$ and then $o, w$ stand side by side, `reshape` to a matrix, cut it as in exercise 1, and fold both factors
-# back. `reshape` reads numbers in the order in which they lie; it never swaps two dimensions. That is what `permute` is for.
+# The way: `permute` to the order $i, h, o, w$, `reshape` to a matrix, cut it as in exercise 1, and shape both factors
+# back into kernels. Only `permute` swaps dimensions; `reshape` keeps the order of the numbers.
 
 
 # %% nbgrader={"solution": true, "grade_id": "spatial_factors"}
@@ -428,8 +430,8 @@ with torch.no_grad():
 print(f"{tried} factorized convolutions; largest difference below 1e-5: {worst < 1e-5}")
 
 # %% [markdown]
-# **Grouped** convolutions are refused by name. A group is a small convolution of its own, and in a depthwise one each kernel stands for
-# one channel: there is hardly anything to share.
+# Our functions refuse **grouped** convolutions. A group is a small convolution of its own, and in a depthwise one each kernel serves
+# a single channel: there is hardly anything to share.
 
 # %% [markdown]
 # ## 6 · What it costs
@@ -484,20 +486,21 @@ plot.lines(ranks, {"measured time": [times[str(r)].ratio for r in ranks], "MACs"
            xlabel="rank", ylabel="ratio to the whole layer", title="Time breaks even at a lower rank than MACs do");
 
 # %% [markdown]
-# Two layers mean two calls, and the tensor between them is written and read again. PyTorch's 3×3 convolution is also better tuned than a
-# 3×1 one. So the rank at which *time* breaks even lies below the one at which the *bytes* do. The file is certain; the time, measure.
+# Two layers mean two calls, and the tensor between them is written and read again. PyTorch's 3×3 convolution may also be better tuned than its
+# 3×1. So *time* breaks even at a lower rank than *bytes*. The bytes you can count beforehand; the time you must measure.
 
 # %% [markdown]
 # ## 7 · A rank for every layer
 #
-# A third of the weights for every layer is as arbitrary as half of the rank. Three better ways to spend a budget of bytes:
+# A third of the weights for every layer is an arbitrary choice. Three better ways to spend a budget of bytes:
 #
 # - **energy**: the same share for every layer;
 # - **greedy**: start at the break-even ranks; while the factors are too large, take away the singular value that costs least *for what it
 #   saves*;
 # - **sensitivity**: cut one layer at a time and measure what the network loses.
-#
-# Greedy needs a goal that compares layers. Zhang et al. (2016) take the **product** of the energies: what one layer loses, no other can bring back.
+
+# %% [markdown]
+# Greedy must compare layers. Zhang et al. (2016) maximize the **product** of the energies' shares: what one layer loses, no later layer can bring back.
 
 # %% [markdown]
 # ### Exercise 7 · `greedy_ranks` (4 points, about 10 lines)
@@ -543,8 +546,8 @@ hint("greedy_ranks")
 # %% [markdown]
 # ### What the network can spare
 #
-# Energy is a guess: it weighs all directions alike, whether the data use them or not. The scan asks the network. Each layer alone is cut to a
-# quarter, a half and three quarters of its break-even rank, and the rise of the loss is measured on 200 **training** images: the test set
+# Energy is a guess: it weighs all directions alike, whether the data use them or not. So ask the network. `rank_scan` cuts each layer alone to a
+# quarter, a half and three quarters of its break-even rank and measures how the loss rises on 200 **training** images; the test set
 # chooses nothing. (About 15 s.)
 
 # %% tags=["demo"]
@@ -589,14 +592,13 @@ for way, row in curves.items():
 print(f"{'whole network':>28}: {evaluate(resnet, held_out):.1%}")
 
 # %% tags=["demo", "nbval-ignore-output"]
-plot.lines(left, curves, percent=True, references={"whole network": evaluate(resnet, held_out)}, xlabel="share of the weights left",
+plot.lines([100 * share for share in left], curves, percent=True, references={"whole network": evaluate(resnet, held_out)}, xlabel="weights left (%)",
            ylabel="accuracy on 500 held-out images", title="The scarcer the weights, the more it matters where they go");
 
 # %% [markdown]
-# Two points of difference on 500 images may be chance; six are not. The same energy everywhere breaks down where weights get scarce. Greedy
-# alone is not so good at first, for it must cut every layer, the last one included. Allowed to leave that one whole, it loses next to
-# nothing at 64 % of the weights. Measured losses are worth their seconds where the budget is tight: 38 % of the weights, 93.8 %, and nothing has been
-# trained yet.
+# Two points of difference on 500 images may be chance; six are not. The same energy everywhere breaks down where weights are scarce. Plain greedy
+# must cut every layer, the last one included; allowed to leave that one whole, it loses next to nothing at 64 % of the weights.
+# Where the budget is tight, measured losses do best: 93.8 % with 38 % of the weights, and nothing has been trained yet.
 
 # %% [markdown]
 # ### Use it: a fifth of the weights, with your own functions
@@ -620,8 +622,8 @@ reference = evaluate(resnet, test)
 print(f"accuracy on 2,000 test images: {reference:.2%} -> {evaluate(small, test):.2%}")
 
 # %% [markdown]
-# A third of the answers is gone. But the factors are a *start*, and a far better one than fresh
-# weights: one pass over 5,000 training images, with a small learning rate. (About 20 s.)
+# A third of the right answers is gone. But these factors are a far better start for training than fresh
+# weights. One pass over 5,000 training images, with a small learning rate (about 20 s):
 
 # %% tags=["demo"]
 torch.manual_seed(0)
@@ -649,8 +651,8 @@ ledger.add(lesson="13-low-rank-factorization", step="3x3 convolutions split, a f
 ledger
 
 # %% [markdown]
-# On our machine half of the weights make a batch of 64 *slower*, and a fifth makes it faster, though not by as much as the MACs say. There are
-# nearly twice as many layers, and as many more tensors to write and to read. Factors are a way to fewer bytes first, to less time second.
+# On our machine the network with half of the weights is *slower* on a batch of 64. The one with a fifth is faster, though by less than its MACs promise: there are
+# nearly twice as many layers, and a tensor to write and read between each pair. Factors save bytes first, time second.
 
 # %% [markdown]
 # ## 8 · From scratch to the tools people use
@@ -678,8 +680,8 @@ times = measure.latency({"svd_factors": lambda w: cc.svd_factors(w, 30), "svd_lo
 print(f"torch.svd_lowrank takes {times['svd_lowrank'].ratio:.2f} of the time of the full SVD in float64")
 
 # %% [markdown]
-# For layers of this size the exact one takes milliseconds, once. Randomized methods earn their keep at sides of many thousands, as in language
-# models. There you also meet the same two factors in another role: **LoRA** leaves $W$ as it is and trains $W + L R$ at a small rank.
+# For layers of this size the exact method takes milliseconds, once. Randomized methods pay at sides of many thousands, as in language
+# models. There you also meet two such factors in another role: **LoRA** leaves $W$ as it is and trains only $L$ and $R$ in $W + L R$, at a small rank.
 
 # %% [markdown]
 # ## 9 · In your own words
@@ -714,8 +716,8 @@ print(f"torch.svd_lowrank takes {times['svd_lowrank'].ratio:.2f} of the time of 
 # | When do they save? | below $mn/(m+n)$: for a square at half of the full rank |
 # | Channel or spatial? | spatial: more energy at equal size in all 19 convolutions of 3×3 |
 # | Which ranks? | measured losses or greedy with whole layers; the same energy everywhere is 5 to 7 points behind at 38 % of the weights |
-# | What does fine-tuning bring back? | a fifth of the weights: 62.6 % before, 92.5 % after one pass over 5,000 images, 95.0 % whole; the file is 4.4 times smaller |
-# | Are they faster? | later than the MACs say: a layer's time breaks even at a lower rank, and half of the weights gained no time |
+# | What does fine-tuning bring back? | a fifth of the weights: less than two thirds right before, more than 92 % after one pass over 5,000 images, 95 % whole; the file is more than 4 times smaller |
+# | Are they faster? | later than the MACs say: a layer's time breaks even at a lower rank, and half of the weights saved no time |
 #
 # **References.** C. Eckart and G. Young 1936, *The approximation of one matrix by another of lower rank* · M. Denil et al. 2013, *Predicting
 # parameters in deep learning*, arXiv:1306.0543 · M. Jaderberg et al. 2014, *Speeding up convolutional neural networks with low rank expansions*,

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from coursekit.ledger import Entry, Ledger
+from coursekit.ledger import Entry, Ledger, course_rows
+from tools.course_ledger import ROOT
+from tools.course_ledger import course_rows as rows_of_built_lessons
 
 LESSON = "01-affine-quantization"
 
@@ -227,3 +229,30 @@ def test_plot_has_a_point_for_each_row_with_accuracy_and_size(path):
 def test_plot_of_nothing_says_what_to_do(path):
     with pytest.raises(ValueError, match="run a lesson's ledger cell first"):
         Ledger.open().plot()
+
+
+def test_rows_beside_are_a_group_of_their_own_and_give_way_to_the_students(path):
+    ledger = filled()
+    beside = [
+        Entry(LESSON, "int8", 0.88, 270_000, by="reference"),  # the ledger has its own row of that
+        Entry("05-weight-pruning", "half", 0.88, 500_000, by="reference"),
+    ]
+    ax = ledger.plot(title="The course", beside=beside)
+    groups = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert groups == ["our function, your run", "yours", "ours, not in your ledger yet", "Pareto front"]
+    assert sorted(text.get_text() for text in ax.texts) == ["01", "01", "05"]
+    plt.close("all")
+
+
+def test_an_empty_ledger_beside_the_courses_rows_still_shows_the_course(path):
+    ax = Ledger.open().plot(title="The course", beside=course_rows())
+    assert {text.get_text() for text in ax.texts} == {f"{n:02d}" for n in range(1, 15)}
+    plt.close("all")
+
+
+def test_the_courses_rows_are_what_the_built_lessons_show():
+    """If this fails: run `python tools/course_ledger.py`, then build lesson 15 again."""
+    assert list(course_rows()) == [Entry(**row) for row in rows_of_built_lessons()]
+    lessons = {path.stem for path in (ROOT / "lessons").glob("*/*.py")} - {"15-compression-pipeline"}
+    assert {row.lesson for row in course_rows()} == lessons
+    assert all(row.accuracy and row.size_bytes and row.by == "reference" for row in course_rows())

@@ -322,6 +322,8 @@ WRONG = {
         "share_saved": slip(RATIO, "before / after", "1 - after / before"),
         "bits_and_bytes": slip(RATIO, "n_weights * 32", "n_weights * 4"),
         "adds": slip(RATIO, "before / after", "1 / density + 32 / n_bits"),
+        "not_rounded": slip(RATIO, "round(n_weights * density)", "n_weights * density"),
+        "rounded_down": slip(RATIO, "round(n_weights * density)", "int(n_weights * density)"),
     },
     "accuracy_front": {
         "keeps_ties": slip(FRONT, "accuracy > best", "accuracy >= best"),

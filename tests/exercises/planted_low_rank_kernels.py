@@ -103,6 +103,9 @@ def spatial_factors(weight, rank):
         "no_padding": _CONV.format("sh, 1", "0, 0", "dh, 1", "1, sw", "0, 0", "1, dw"),
         "no_dilation": _CONV.format("sh, 1", "ph, 0", "1, 1", "1, sw", "0, pw", "1, 1"),
         "dilations_swapped": _CONV.format("sh, 1", "ph, 0", "dw, 1", "1, sw", "0, pw", "1, dh"),
+        "bias_on_the_first": _CONV.replace("vertical, stride", "vertical, bias, stride").format(
+            "sh, 1", "ph, 0", "dh, 1", "1, sw", "0, pw", "1, dw"
+        ),
         "bias_lost": _CONV.replace("horizontal, bias,", "horizontal,").format(
             "sh, 1", "ph, 0", "dh, 1", "1, sw", "0, pw", "1, dw"
         ),

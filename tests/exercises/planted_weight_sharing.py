@@ -238,6 +238,7 @@ WRONG = {
         "to_the_largest": slip(STEP, "next(spare)", "flat.max().item()"),
         "to_the_mean": slip(STEP, "next(spare)", "flat.mean().item()"),
         "out_of_order": slip(STEP, "sorted(new)", "new"),
+        "not_flattened": slip(STEP, "values.reshape(-1)", "values"),
         "median": slip(STEP, "mine.mean().item()", "mine.sort().values[(len(mine) - 1) // 2].item()"),
         "between_centroids": """
 def kmeans_step(values, centroids):
@@ -348,6 +349,7 @@ def pack(codes, n_bits):
     text = "".join(f"{code:0{n_bits}b}" for code in codes.flatten().tolist())
     return torch.tensor([int(bit) for bit in text], dtype=torch.uint8)
 """,
+        "not_flattened": slip(PACK, "codes.flatten().tolist()", "codes.tolist()"),
         "lowest_bit_first": slip(PACK, TEXT, TEXT + "[::-1]"),
         "from_the_low_end": slip(PACK, BYTE, "int(text[i:i + 8][::-1], 2)"),
         "both_reversed": slip(slip(PACK, TEXT, TEXT + "[::-1]"), BYTE, "int(text[i:i + 8][::-1], 2)"),

@@ -176,7 +176,8 @@ BYTES_BY_PART = (
 def ratio_probes() -> list[Args]:
     """Sparse and dense, with and without positions, few and many weights; indices of fewer bits than codes would "
     "need."""
-    return [(1000, 0.1, 4, 4, 16), (266_200, 0.08, 5, 5, 40), (10_000, 1.0, 8, 0, 200), (300, 0.3, 6, 3, 50)]
+    return [(1000, 0.1, 4, 4, 16), (266_200, 0.08, 5, 5, 40), (10_000, 1.0, 8, 0, 200), (300, 0.3, 6, 3, 50),
+            (10, 0.26, 4, 4, 2), (10, 0.24, 4, 4, 2)]  # fmt: skip
 
 
 def _ratio(count: Callable[[int, int, int, int, int], float]) -> Callable[..., float]:
@@ -216,4 +217,8 @@ COMBINED_RATIO = (
             lambda *args: _RIGHT(*args) / 8),
     Mistake("adds", "You add up the two ratios. What they save works on the same weights, one after the other.",
             lambda n, density, b, g, k: 1 / density + 32 / b),
+    Mistake("not_rounded", "You count a part of a weight: density * n_weights is no whole number here. Round it.",
+            lambda n, density, b, g, k: 32 * n / (density * n * (b + g) + 32 * k)),
+    Mistake("rounded_down", "You round the weights that are left down. round goes to the nearest.",
+            lambda n, density, b, g, k: 32 * n / (int(density * n) * (b + g) + 32 * k)),
 )  # fmt: skip

@@ -165,6 +165,12 @@ def _bias_twice(x: Tensor, v: Tensor, h: Tensor, bias: Tensor | None = None, *se
     return y if bias is None else y + bias[:, None, None]
 
 
+def _bias_first(x: Tensor, v: Tensor, h: Tensor, bias: Tensor | None = None, *settings: Pair) -> Any:
+    if bias is not None and len(bias) != len(v):
+        raise RuntimeError("the bias has as many numbers as the output has channels")
+    return _bias_twice(x, v, h, bias, *settings)
+
+
 SEPARABLE_CONV2D = (
     Mistake("stride_on_both", "Both halves take the whole stride, so a stride of 2 becomes one of 4. The vertical half "
             "steps down, the horizontal one across.", _with("bdd", "baa")),
@@ -179,6 +185,8 @@ SEPARABLE_CONV2D = (
     Mistake("dilations_swapped", "Each half takes the dilation of the other direction.", _with("ddx", "aay")),
     Mistake("bias_lost", "The bias is lost. The second half adds it.", _bias_lost),
     Mistake("bias_twice", "The bias is added twice.", _bias_twice),
+    Mistake("bias_on_the_first", "You give the bias to the first half, whose channels are the rank, not C_out. Only "
+            "the second half adds it.", _bias_first),
 )  # fmt: skip
 
 

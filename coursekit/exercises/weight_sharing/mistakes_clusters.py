@@ -93,6 +93,12 @@ def _between(values: Tensor, centroids: Tensor) -> Tensor:
     return torch.bucketize(values, centroids).clamp(max=len(centroids) - 1)
 
 
+def _not_flattened(values: Tensor, centroids: Tensor) -> Tensor:
+    if values.dim() > 1:
+        raise RuntimeError("shapes do not fit")
+    return _step(values, centroids)
+
+
 KMEANS_STEP = (
     Mistake("keeps_empty", "A centroid without values stays where it was. It will never get any: its bits are wasted.",
             _keeps),
@@ -117,6 +123,8 @@ KMEANS_STEP = (
     Mistake("until_it_stands", "You go on until nothing moves. The function makes one round.", _until_still),
     Mistake("does_not_move", "The centroids come back as they were: assigned, but not moved.",
             lambda values, centroids: centroids),
+    Mistake("not_flattened", "It is right for a row of values, but a weight may have any shape. Flatten it first.",
+            _not_flattened),
 )  # fmt: skip
 
 

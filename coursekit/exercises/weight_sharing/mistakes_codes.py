@@ -118,7 +118,7 @@ def pack_probes() -> list[tuple[Any, ...]]:
     """Codes of 3, 5 and 2 bits, none a palindrome, with bits left over at the end."""
     return [
         (torch.tensor([6, 1, 4, 3, 1]), 3),
-        (torch.tensor([3, 18, 25, 7, 11, 29, 1, 16, 8, 20]), 5),
+        (torch.tensor([[3, 18, 25, 7, 11], [29, 1, 16, 8, 20]]), 5),
         (torch.tensor([1, 2, 3]), 2),
         (torch.tensor([200, 7]), 8),
     ]
@@ -132,6 +132,12 @@ def _bits(codes: Tensor, n_bits: int) -> Tensor:
 
 def _bytes(bits: Tensor, order: str = "big") -> Tensor:
     return torch.from_numpy(np.packbits(bits.flatten().to(torch.uint8).numpy(), bitorder=order))  # type: ignore[call-overload]
+
+
+def _not_flattened(codes: Tensor, n_bits: int) -> Tensor:
+    if codes.dim() > 1:
+        raise TypeError("a row is no code")
+    return _bytes(_bits(codes, n_bits))
 
 
 def _in_front(codes: Tensor, n_bits: int) -> Tensor:
@@ -178,6 +184,8 @@ PACK = (
     Mistake("one_byte_more", "There is a byte too many where the bits fill the last one.", _one_more),
     Mistake("int64", "The bytes are right but kept in int64, eight bytes each.",
             lambda c, b: _bytes(_bits(c, b)).to(torch.int64)),
+    Mistake("not_flattened", "It is right for a row of codes, but they may have any shape. Flatten them first.",
+            _not_flattened),
 )  # fmt: skip
 
 

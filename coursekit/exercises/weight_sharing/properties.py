@@ -53,7 +53,7 @@ def expect_round(student: Any, values: Tensor, centroids: list[float], what: str
 
 @worth(2)
 def test_each_centroid_moves_to_the_mean_of_its_values(student):
-    """Each value belongs to the nearest centroid, and each centroid moves to the mean of what belongs to it."""
+    """Each value, in any shape, belongs to the nearest centroid, and each centroid moves to its values' mean."""
     expect_round(
         student,
         torch.tensor([0.0, 1.0, 2.0, 8.0], dtype=torch.float64),
@@ -188,7 +188,7 @@ def test_codes_fill_bytes_from_the_highest_bit(student):
 
 
 def test_codes_cross_the_borders_of_bytes(student):
-    """Codes of 5 bits lie across the borders of bytes: 8 of them take 5 bytes, and 10 take 7."""
+    """Codes of 5 bits lie across the borders of bytes: 8 of them take 5 bytes, and 10, as (2, 5), take 7."""
     expect_packed(student, torch.tensor([31, 1, 17, 9, 22, 4, 30, 12]), 5)
     expect_packed(student, torch.tensor([[3, 18, 25, 7, 11], [29, 1, 16, 8, 21]]), 5)
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-import coursekit
 from coursekit import data, zoo
 from coursekit.compression import (
     attach_codebooks,
@@ -18,6 +16,7 @@ from coursekit.compression import (
     finetune_centroids,
     kmeans_exact,
     load,
+    published,
     save,
     share_weights,
     shareable,
@@ -184,7 +183,13 @@ def test_a_layer_that_is_all_zero_stays_so():
 @pytest.mark.parametrize("name", ["lenet300", "lenet5"])
 def test_the_published_small_files_load_and_do_what_the_dense_networks_do(name):
     """A fortieth of the bytes or so; on 2,000 images the accuracy is known to a point."""
-    path = Path(coursekit.__file__).parent / "assets" / "artifacts" / f"{name}.cknn"
+    path = published(name)
     assert path.stat().st_size < zoo.path(name).stat().st_size / 39
     test = data.fashion_mnist("test", subset=True)
     assert evaluate(load(path), test) > evaluate(zoo.load(name), test) - 0.01
+
+
+@pytest.mark.parametrize("name", ["resnet20", "../artifacts/lenet5", ""])
+def test_only_what_ships_with_the_course_is_published(name):
+    with pytest.raises(ValueError, match="lenet300, lenet5"):
+        published(name)
