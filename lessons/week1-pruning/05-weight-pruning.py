@@ -359,7 +359,7 @@ hint("masked_adam")
 # gradients as they arrive, weight and state after each step. `cp.finalize` takes it all away again and leaves the zeros. (`cp.MagnitudePruner` has scores, masks and
 # both of these in one.) So we can train what is left: LeNet-300 with 5 % of its weights, three epochs of the 10,000 images.
 
-# %% tags=["demo"]
+# %% tags=["demo", "varies"]
 lenet = zoo.load("lenet300")
 print(f"all weights:        {evaluate(lenet, test):.1%}")
 cp.attach_masks(lenet, cp.make_masks(cp.magnitude_scores(lenet), 0.95))

@@ -507,7 +507,7 @@ print(f"accuracy: {evaluate(lenet5, test):.1%} -> {evaluate(half, test):.1%}, be
 # What is missing comes back if the network may adapt. Two passes over 5,000 training images take a few seconds, with a small learning rate:
 # most weights are nearly right. That is **fine-tuning**.
 
-# %% tags=["demo"]
+# %% tags=["demo", "varies"]
 train = data.fashion_mnist("train", subset=True)
 torch.manual_seed(0)
 fit(half, train.take(5000), Recipe(epochs=2, batch_size=64, peak_lr=0.02), progress=False)

@@ -350,7 +350,7 @@ def on_step(step):
         log["accuracy"].append(evaluate(pruned, test.take(1000), 500))
 
 
-# %% tags=["demo"]
+# %% tags=["demo", "varies"]
 on_step(0)
 fit(pruned, train, recipe, progress=False, on_step=on_step)
 wrong = [abs(z - round(t * n_weights)) for z, t in zip(log["zeros"], log["target"], strict=True)]

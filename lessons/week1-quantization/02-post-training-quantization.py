@@ -536,7 +536,7 @@ ledger
 #
 # It pays where reading the weights takes the time: linear and recurrent layers. Try a fully connected network, and then our convolutions.
 
-# %% tags=["demo"]
+# %% tags=["demo", "varies"]
 mlp = zoo.load("lenet300")
 versions = {"float32": mlp, "dynamic": cq.quantize_dynamic(mlp), "static": cq.quantize_static(mlp, calibration)}
 sizes = {name: measure.saved_size(model) for name, model in versions.items()}

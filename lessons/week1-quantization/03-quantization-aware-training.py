@@ -255,7 +255,7 @@ for node in block:
 #
 # Now the smallest network of ours, LeNet-300-100, at 2 bits: all weights $-s$, 0 or $s$, one $s$ for each layer.
 
-# %% tags=["demo", "nbval-ignore-output"]
+# %% tags=["demo", "varies", "nbval-ignore-output"]
 lenet = zoo.load("lenet300")
 plain = QATConfig(2, 4, edge_bits=None, per_channel=False)
 ruined = quantized(lenet, plain)

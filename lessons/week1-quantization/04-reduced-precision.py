@@ -224,7 +224,7 @@ hint("round_to_format")
 # What does each format lose on real weights? They span few powers of 2, so a wide exponent is wasted on them. That is why 8 bits of
 # integer beat 8 bits of float here.
 
-# %% tags=["demo"]
+# %% tags=["demo", "varies"]
 rounded = {kind.name: weight.to(kind.dtype).float() for kind in cq.FLOAT_FORMATS[1:]}
 rounded["INT8, per channel"] = cq.fake_quantize(weight, cq.symmetric_scale_per_channel(weight))
 for name, back in rounded.items():

@@ -487,7 +487,7 @@ print("weights to a centroid:", torch.bincount(indices.flatten())[1:].tolist())
 # Each of these sums runs over hundreds or thousands of weights, so a learning rate that suits weights is far too large for centroids. `finetune_centroids`
 # therefore divides each sum by the number of its weights: the centroid takes the mean of the steps that its weights would take. Two epochs on 2,560 images (about 12 s):
 
-# %% tags=["demo"]
+# %% tags=["demo", "varies"]
 recipe = Recipe(epochs=2, peak_lr=0.02, bfloat16=True)
 tuned, _ = cc.finetune_centroids(two_bits, train.take(2560), recipe, progress=False)
 before, after = evaluate(two_bits, few), evaluate(tuned, few)

@@ -625,7 +625,7 @@ print(f"accuracy on 2,000 test images: {reference:.2%} -> {evaluate(small, test)
 # A third of the right answers is gone. But these factors are a far better start for training than fresh
 # weights. One pass over 5,000 training images, with a small learning rate (about 20 s):
 
-# %% tags=["demo"]
+# %% tags=["demo", "varies"]
 torch.manual_seed(0)
 fit(small, train.take(5000), Recipe(epochs=1, batch_size=64, peak_lr=0.02), progress=False)
 tuned = evaluate(small, test)

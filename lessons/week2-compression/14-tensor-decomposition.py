@@ -428,7 +428,7 @@ plot.lines(budgets, errors, xticks=budgets, xlabel="weights (the kernel has 9,21
 #
 # Then both are trained on 2,000 images, once, with a small learning rate. (About 50 s.)
 
-# %% tags=["demo"]
+# %% tags=["demo", "varies"]
 mine = {name: use(name) for name in ("tucker2_factors", "tucker2_kernels")}
 train, test = data.fashion_mnist("train", subset=True), data.fashion_mnist("test", subset=True)
 

@@ -514,7 +514,7 @@ hint("distill_epoch")
 # first weights, the same images in the same order, the same 640 steps. Only the loss differs. And it needs more than one seed. `use` takes your loss
 # if it passes its check, ours otherwise. (About 10 s.)
 
-# %% tags=["demo"]
+# %% tags=["demo", "varies"]
 loss = use("kd_loss")
 
 

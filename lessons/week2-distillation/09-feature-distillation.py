@@ -546,7 +546,7 @@ class Objective(cd.Weighted):
 
     teacher_layers = STAGES
 
-# %% tags=["demo"]
+# %% tags=["demo", "varies"]
 few, students, histories = train.take(500), {}, {}
 recipe = Recipe(epochs=10, batch_size=50, peak_lr=0.2)
 with tempfile.TemporaryDirectory() as folder:

@@ -180,7 +180,7 @@ print(f"2,000 images know such a share to about {2 * math.sqrt(0.95 * 0.05 / 200
 # Give one seat to a network that was trained badly: LeNet-300-100 on just 1,000 images, thirty times over, without any penalty on its weights. It
 # knows its images by heart, and is very sure of everything.
 
-# %% tags=["demo"]
+# %% tags=["demo", "varies"]
 torch.manual_seed(0)
 loud = LeNet300100()
 fit(loud, full.take(1000), Recipe(epochs=30, batch_size=32, weight_decay=0.0), progress=False)

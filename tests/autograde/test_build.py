@@ -141,6 +141,24 @@ def test_an_unchanged_lesson_is_not_executed_again(course):
     assert tree(course.root) == before
 
 
+@pytest.mark.usefixtures("no_execution")
+def test_a_lesson_whose_words_changed_keeps_its_outputs_and_is_not_executed_again(course, lesson):
+    before = [cell.get("outputs") for cell in nbformat.read(lesson.solution, as_version=4).cells]
+    edit(lesson.text, "# # A toy lesson", "# # A toy lesson, again")
+    assert "outputs are kept" in run(course)[0]
+    built = nbformat.read(lesson.solution, as_version=4)
+    assert "again" in built.cells[0].source
+    assert [cell.get("outputs") for cell in built.cells] == before
+    assert stale(course, []) == []
+
+
+def test_a_solution_with_an_output_of_another_hand_is_executed_again(course, lesson):
+    edit(lesson.solution, "1,2 <", "9,9 <")
+    edit(lesson.text, "# # A toy lesson", "# # A toy lesson, again")
+    assert any("executed in" in line for line in run(course))
+    assert "9,9 <" not in lesson.solution.read_text(encoding="utf-8")
+
+
 def test_two_executions_write_the_same_bytes(course):
     before = tree(course.root)
     said = run(course, force=True)
