@@ -12,6 +12,19 @@
 # **Before:** lesson 01 for the ledger; no other. **You need** about two hours; there are 21 points to check yourself and 3 that a person
 # grades. **The machine needs** about 45 s for all cells, 1.1 GB of memory, and no download.
 
+# %% [markdown]
+# <details><summary><b>How these notebooks work</b> (open once)</summary>
+#
+# Run the cells in order with Shift+Enter. An exercise has a statement, a cell where you write, a cell to look at your
+# result, and a check. Replace the line `raise NotImplementedError()`, run the cell, run the check: it says which
+# properties hold, what it got and what it expected. Run it as often as you like. `hint("name")` opens three hints, each
+# stronger than the last; `solution("name")` shows ours where the solutions are installed. If an exercise will not give
+# in, go on: everything after it uses our function in place of yours.
+#
+# The numbers in the text are our run's. A training rounds differently on another processor: your last digits may differ.
+#
+# </details>
+
 # %%
 import copy
 

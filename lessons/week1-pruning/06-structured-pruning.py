@@ -20,6 +20,8 @@
 # stronger than the last; `solution("name")` shows ours where the solutions are installed. If an exercise will not give
 # in, go on: everything after it uses our function in place of yours.
 #
+# The numbers in the text are our run's. A training rounds differently on another processor: your last digits may differ.
+#
 # </details>
 
 # %%
