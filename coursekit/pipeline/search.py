@@ -4,9 +4,11 @@ There are too many pipelines to try them all, and most are beaten by constructio
 each answer the start of the next:
 
 1. time: the widest of several narrower copies that is fast enough, trained for a short while;
-2. bytes: for each share of pruned weights the finest codebook or grid whose file fits; files are cheap to write;
+2. bytes: for each share of pruned weights, and for layers split by rank, the finest codebook or grid whose file fits;
+   files are cheap to write;
 3. accuracy: the network itself says which of these fits is best. Unless one has lost next to nothing, the same again
-   with a short training after each pruning, and at last the codebooks of the best few are trained.
+   with a short training after each pruning and after the better of the splits, and at last the codebooks of the best
+   few are trained.
 """
 
 from __future__ import annotations
@@ -21,15 +23,17 @@ from torch import nn
 
 from coursekit.compression import save
 from coursekit.data import Dataset
-from coursekit.measure import latency
+from coursekit.measure import latency, n_parameters
 from coursekit.pipeline.steps import (
     FineTune,
     NamedStep,
     cut_channels,
     integer_weights,
+    low_rank,
     prune,
     share,
     short_floats,
+    tucker,
 )
 from coursekit.train import Recipe, evaluate
 
@@ -72,14 +76,16 @@ class SearchConfig:
     """How much the search may try.
 
     Attributes: sparsities: shares of pruned weights without training; trained_sparsities: with it, rising.
-                clusters: sizes of codebooks, falling. n_bits: of integer grids, falling. shares_of_macs: for a latency
-                budget, falling. n_trained: how many of the best are trained at last; 0 for no training at all.
+                energy: what layers split by rank keep of theirs; None to split none. clusters: sizes of codebooks,
+                falling. n_bits: of integer grids, falling. shares_of_macs: for a latency budget, falling.
+                n_trained: how many of the best are trained at last; 0 for no training at all.
                 recipe: of each training. lossless: points below which nothing is trained. within_reach: the loss of
                 accuracy before training of what is trained. repeats: of `latency`. latency_batch: images a timed call.
     """
 
     sparsities: tuple[float, ...] = (0.0, 0.3, 0.5)
     trained_sparsities: tuple[float, ...] = (0.5, 0.7, 0.8, 0.9)
+    energy: float | None = 0.9
     clusters: tuple[int, ...] = (128, 64, 48, 32, 24, 16, 12, 8, 6, 4)
     n_bits: tuple[int, ...] = (8, 7, 6, 5, 4, 3)
     shares_of_macs: tuple[float, ...] = (0.85, 0.7, 0.55, 0.4, 0.3, 0.2, 0.1)
@@ -185,6 +191,8 @@ def search(
     start = _fast_enough(run, original)
     for sparsity in run.config.sparsities:
         _prune_and_fit(run, start, sparsity)
+    for step in _splits(run):
+        _split_and_fit(run, start, step)
     if run.config.n_trained and not _good_enough(run, original):
         _train(run, start)
     return _chosen(run, original), run.tried
@@ -232,6 +240,22 @@ def _prune_and_fit(
     return base
 
 
+def _splits(run: _Search) -> tuple[NamedStep, ...]:
+    """The ways to split layers by rank."""
+    energy = run.config.energy
+    return () if energy is None else (low_rank(energy), tucker(energy))
+
+
+def _split_and_fit(run: _Search, base: Candidate, step: NamedStep, finetune: FineTune | None = None) -> None:
+    """Splits layers, trains if asked, and tries what fits; nothing if no layer is worth splitting."""
+    name = step.name if finetune is None else f"{step.name}, trained"
+    run.on_try(name)
+    model = replace(step, finetune=finetune)(base.model)
+    if n_parameters(model) < n_parameters(base.model):
+        trained = base.trained or finetune is not None
+        _fit_into(run, replace(base, steps=(*base.steps, name), model=model, trained=trained))
+
+
 def _fit_into(run: _Search, base: Candidate) -> None:
     """Tries the finest codebook and grid whose file fits; without a byte budget, all of them."""
     rest = short_floats()
@@ -263,6 +287,12 @@ def _train(run: _Search, start: Candidate) -> None:
     current = start
     for sparsity in run.config.trained_sparsities:
         current = _prune_and_fit(run, current, sparsity, run.tuning())
+    split = {
+        step: max((c.accuracy for c in run.fits() if step.name in c.steps), default=0.0)
+        for step in _splits(run)
+    }
+    if any(split.values()):
+        _split_and_fit(run, start, max(split, key=lambda step: split[step]), run.tuning())
     for candidate in _promising(run):
         if candidate.coder is None:
             continue

@@ -515,6 +515,8 @@ except cp.BudgetError as error:
     print("error:", error)
 
 # %% [markdown]
+# Layers split by rank make small files here too, but untrained they lose points that pruning and sharing do not: they are not chosen.
+#
 # On the command line that is `coursekit compress resnet20 --budget 200KB`. It writes the network, a report and a Pareto plot. If the budget cannot be met, it ends with an error that says how near it came. `--latency 0.6` cuts channels
 # first, `--points 1` without a budget looks for the smallest file, and `--json` is for scripts.
 

@@ -559,7 +559,7 @@ with tempfile.TemporaryDirectory() as folder:
 for name, history in histories.items():
     print(f"{name:>18}, last epoch: " + ", ".join(f"{part} {values[-1]:.2f}" for part, values in history.parts.items()))
 
-# %% tags=["demo"]
+# %% tags=["demo", "nbval-ignore-output"]
 @torch.no_grad()
 def apart(network, images):
     """Distance of the network's attention maps from the teacher's, by stage."""

@@ -191,7 +191,7 @@ for name in ("resnet20", "lenet5", "loud"):
     sure, correct = cd.confidences(logits[name], test.labels)
     print(f"{name:>9}: {correct.float().mean():.1%} right, on average {sure.mean():.1%} sure, logits spread by {logits[name].std(1).mean():.1f}")
 
-# %% tags=["demo"]
+# %% tags=["demo", "nbval-ignore-output"]
 trio = [logits[name] for name in ("resnet20", "lenet5", "loud")]
 averaged = torch.stack(trio).mean(0)
 p_bar = cd.ensemble_probabilities(trio)

@@ -64,7 +64,8 @@ def test_points_alone_ask_for_the_smallest_file(train, held_out):
     )
     near = [each for each in tried if each.accuracy >= tried[0].accuracy - 0.03]
     assert chosen.size_bytes == min(each.size_bytes for each in near)
-    assert len(tried) == 7  # the original, and three codings of two sparsities
+    assert len(tried) == 10  # the original, and three codings of two sparsities and of layers split by rank
+    assert sum(each.steps[:1] == ("low rank 90%",) for each in tried) == 3
 
 
 def test_a_latency_budget_makes_the_network_narrower(train, held_out):
