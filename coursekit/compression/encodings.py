@@ -239,6 +239,8 @@ def _looked_up(codebook: Tensor, indices: Tensor) -> Tensor:
 
 def _decode_grid(encoded: Encoded, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     scales = _from_bytes(encoded.blobs["scales"], torch.float32)
+    if len(scales) != shape[0]:
+        raise ValueError(f"{len(scales)} scales for {shape[0]} rows")
     codes = huffman_decode(encoded.blobs["codes"], most=math.prod(shape))
     return (codes.reshape(len(scales), -1) - int(encoded.facts["offset"])).float() * scales[:, None]
 

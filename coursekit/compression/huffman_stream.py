@@ -145,8 +145,8 @@ def _plan_of_symbols(flat: Tensor) -> _Plan:
     if lengths and not any(lengths):
         stored[int(counts.argmax())] = ALONE
     told = _packed(torch.tensor(stored, dtype=torch.int64), LENGTH_BITS)
-    deflated, magic = _deflated(stored), MAGIC
-    if len(deflated) < len(told):
+    magic, deflated = MAGIC, _deflated(stored)
+    if deflated is not None and len(deflated) < len(told):
         magic, told = MAGIC_DEFLATED, deflated
     return _Plan(magic, flat.numpy(), np.array(lengths, dtype=np.int64), told, len(lengths))
 
@@ -160,15 +160,18 @@ def _plan_of_pairs(flat: Tensor, n_low: int) -> _Plan | None:
     even = np.append(high, high[-1:]) if len(high) % 2 else high
     words = even[0::2] * len(counts) + even[1::2]
     lengths = roughly_limited_lengths(np.bincount(words, minlength=len(counts) ** 2).tolist())
-    told = bytes([n_low]) + _deflated(lengths)
+    deflated = _deflated(lengths)
+    if deflated is None:
+        return None
     behind = _packed(flat & ((1 << n_low) - 1), n_low)
+    told = bytes([n_low]) + deflated
     return _Plan(MAGIC_OF_PAIRS, words, np.array(lengths, dtype=np.int64), told, len(counts), 2, behind)
 
 
-def _deflated(lengths: list[int]) -> bytes:
-    """Their size and the lengths, a byte each, deflated."""
+def _deflated(lengths: list[int]) -> bytes | None:
+    """Their size and the lengths, a byte each, deflated; None if that is longer than the form can say."""
     deflated = zlib.compress(bytes(lengths), 9, wbits=-15)
-    return DEFLATED.pack(len(deflated)) + deflated if len(deflated) < 1 << 16 else bytes(1 << 16)
+    return DEFLATED.pack(len(deflated)) + deflated if len(deflated) < 1 << 16 else None
 
 
 def _stored(plan: _Plan, n: int) -> bytes:

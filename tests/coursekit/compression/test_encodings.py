@@ -67,3 +67,12 @@ def test_the_form_is_the_one_meant_for_the_values():
 def test_a_dtype_without_a_form_is_refused():
     with pytest.raises(TypeError, match="complex64"):
         encode_tensor(torch.ones(2, dtype=torch.complex64))
+
+
+def test_a_grid_with_too_few_scales_is_refused():
+    x = quantize_weights(torch.nn.Linear(8, 4), 4).weight.detach()
+    encoded = encode_tensor(x)
+    assert encoded.kind == "grid"
+    encoded.blobs["scales"] = encoded.blobs["scales"][:8]
+    with pytest.raises(ValueError, match="2 scales for 4 rows"):
+        decode_tensor(encoded, (4, 8), torch.float32)
