@@ -222,7 +222,8 @@ hint("global_masks")
 #
 # $$L(w + \Delta) \approx L(w) + \frac{\partial L}{\partial w}\,\Delta + \tfrac12 \frac{\partial^2 L}{\partial w^2}\,\Delta^2,
 # \qquad \Delta = -w .$$
-#
+
+# %% [markdown]
 # The first-order part is $\left|w\,\frac{\partial L}{\partial w}\right|$: the **Taylor score**. "Remove weights with the smallest gradients", as
 # one also reads, leaves out $w$: a steep slope matters little if you only move a hair's breadth along it.
 

@@ -81,7 +81,8 @@ print(f"zeroed neurons of fc1: {gone.sum()}, of which {pruned.fc1.bias[gone].cou
 # | file | smaller only in a sparse format | smaller as it is |
 # | time | a sparse kernel, rarely faster below 90 % zeros | the same dense kernels on less |
 # | accuracy at equal size | better: any weight may stay | worse: good weights go with their channel |
-#
+
+# %% [markdown]
 # So channels are the blunter knife, and the one that ordinary hardware feels. Which of them can go?
 
 # %% [markdown]
@@ -274,7 +275,8 @@ hint("flat_indices")
 # A residual block ends with an addition, $y = F(x) + x$. Channel 5 of the sum is channel 5 of both terms. Remove it from one, and the shapes
 # no longer fit; remove *another* one from the other, and they fit, but apples are added to oranges. So the layers at both ends of an addition
 # must lose the **same** channels. And the next block adds to the same sum, and the next: a whole stage hangs together.
-#
+
+# %% [markdown]
 # A group is what additions connect, directly or through others. That is an old problem: the connected parts of a graph.
 
 # %% [markdown]

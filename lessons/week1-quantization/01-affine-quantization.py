@@ -84,10 +84,10 @@ print(f"different values after:  {fake_quantize(weight, scale, 4).unique().numel
 #
 # $$q = \mathrm{clamp}\!\left(\mathrm{round}\!\left(\frac{x}{s}\right) + z,\; q_{\min},\; q_{\max}\right)
 # \qquad\qquad \hat x = s\,(q - z)$$
-#
+
+# %% [markdown]
 # With $b$ bits, $q_{\min} = -2^{b-1}$ and $q_{\max} = 2^{b-1}-1$: `int_range(8)` is (−128, 127). Inside the range nothing
 # moves by more than half a step. Outside, clamp cuts values off at the ends: they **saturate**.
-
 
 # %% tags=["demo", "nbval-ignore-output"]
 def three_bits(x):
@@ -133,7 +133,8 @@ print(f"half a step is {scale / 2:.4f}, the largest weight {weight.abs().max():.
 #
 # $$lo' = \min(lo, 0), \quad hi' = \max(hi, 0), \qquad s = \frac{hi' - lo'}{q_{\max} - q_{\min}}, \qquad
 # z = \mathrm{round}\!\left(q_{\min} - \frac{lo'}{s}\right)$$
-#
+
+# %% [markdown]
 # Zero is not just any number here. Padding writes it around every image, and a ReLU writes it wherever its input is negative.
 # If 0.0 has no code of its own, all these zeros come back as something else, and all with the same error.
 
@@ -518,7 +519,8 @@ for name, scale_of in (("one scale", cq.symmetric_scale), ("one per channel", cq
 #
 # - a smaller $c$ makes the **clipping error** of the few larger,
 # - a larger $c$ makes the **rounding error** of the many larger, in proportion to $c^2$.
-#
+
+# %% [markdown]
 # Min-max is the end of that scale where nothing is clipped. There is no reason that it should be the best.
 
 # %% tags=["demo", "nbval-ignore-output"]

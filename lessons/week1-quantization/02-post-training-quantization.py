@@ -81,7 +81,8 @@ print(f"999 of 1,000 values are below {activation.quantile(0.999):.2f}")
 #
 # An **observer** sees the batches one by one and keeps almost nothing: it must not store them. At the end it says what range the codes should
 # span. The simplest, **min-max**, remembers the two extremes of everything. One strange image is enough to set it for good.
-#
+
+# %% [markdown]
 # A **moving average** lets later batches correct earlier ones: after each batch with extremes $\min x_t$, $\max x_t$
 #
 # $$lo \leftarrow m\,lo + (1-m) \min x_t, \qquad hi \leftarrow m\,hi + (1-m) \max x_t$$
@@ -535,7 +536,8 @@ ledger
 # **Dynamic** quantization needs no calibration: each batch's range is looked up when the batch is there. That costs a pass over the activations, in
 # every layer, every time; and one outlier in a batch widens the steps for all of it. (It is not true, as one also reads, that activations then stay in float32: they
 # are quantized, only later.)
-#
+
+# %% [markdown]
 # It pays where reading the weights takes the time: linear and recurrent layers. Try a fully connected network, and then our convolutions.
 
 # %% tags=["demo", "varies"]

@@ -124,7 +124,8 @@ hint("float_bits")
 # | 0 | any | $\dfrac{f}{2^m} \times 2^{1 - \text{bias}}$: zero, and the **subnormals** |
 # | all ones | 0 | $\pm\infty$ |
 # | all ones | not 0 | NaN |
-#
+
+# %% [markdown]
 # Subnormals have no hidden one and the power of exponent 1. They fill the gap between the smallest normal number and 0 with even
 # steps, and have fewer digits the smaller they are.
 
@@ -320,7 +321,8 @@ plot.magnitudes({f"gradients by {kind}": g[::10] for kind, g in by_kind.items()}
 # Half of FP16's range stands empty on the right while values fall off on the left. So move them: multiply the **loss** by a scale $S$. By the
 # chain rule every gradient is then $S$ times as large, and after the backward pass, in FP32, we divide by $S$ again. Nothing else changes. This
 # is **loss scaling**. A power of 2 costs no digits.
-#
+
+# %% [markdown]
 # How much is right? Compute the gradients of LeNet-300-100 in FP16 with many scales, and compare with FP32 arithmetic on the same weights.
 
 # %% tags=["demo"]

@@ -141,7 +141,8 @@ for name, (symbols, n_bits) in streams.items():
 # 1. every symbol that occurs is a node, with its count;
 # 2. join the two **rarest** nodes into one, which occurs as often as both together;
 # 3. repeat until one node is left.
-#
+
+# %% [markdown]
 # Each join puts one more bit in front of all words below it. So the rarest symbols, joined first, end up with the longest words.
 
 # %% tags=["demo"]
@@ -222,7 +223,8 @@ plot.lines(range(32), {"deserved, −log2 p": deserved, "Huffman's word": length
 # | 0 | 2 | 10 |
 # | 2 | 3 | 110 |
 # | 3 | 3 | 111 |
-#
+
+# %% [markdown]
 # Each word is the one before plus 1; where words grow longer, zeros are added on the right.
 
 # %% [markdown]

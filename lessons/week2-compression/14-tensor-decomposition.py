@@ -45,7 +45,8 @@ torch.set_num_threads(1)  # small layers gain little from more, and times stay s
 #
 # A kernel $W_{o,i,h,w}$ has four indices. To call it a matrix we had to choose which of them share a side, and each choice sees one kind of
 # repetition only: the channel split finds outputs that repeat each other, the spatial split something in between.
-#
+
+# %% [markdown]
 # But the *inputs* may repeat each other too. A tensor decomposition cuts several sides, called **modes**, at the same time.
 #
 # To look along one mode, we lay the tensor out as a matrix with that mode as its rows. This is the **unfolding** $W_{(n)}$.
@@ -367,7 +368,8 @@ hint("cp_kernel")
 # There is no SVD for this. The factors are fitted in turns, each by least squares with the others fixed. And something happens that matrices do not
 # know: a best fit may not *exist* (de Silva and Lim 2008). The error then falls for ever, while single products grow and cancel each other. Such layers
 # are hard to fine-tune: a small step in one product is large beside their sum.
-#
+
+# %% [markdown]
 # A small penalty on the size of the products, a **ridge**, holds them down. On a kernel of our ResNet:
 
 # %% tags=["demo"]
@@ -475,7 +477,8 @@ plot.lines(sizes, {way: list(row.values()) for way, row in tuned.items()}, perce
 # Nearly a third of the answers are gone at the ranks of EVBMF, and three quarters at a quarter of the channels; one pass over 2,000 images
 # brings most of them back. After it the two forms lie within a point of each other, in one run each and on 2,000 test images: that is no
 # difference. The spatial files are a few percent smaller, as ranks are whole numbers.
-#
+
+# %% [markdown]
 # EVBMF asked for fewer bytes than half of the channels and for as many MACs: it keeps more of the first layers, where a kernel is small but the image is
 # large. What counts as noise in a kernel is not what the network can spare.
 #

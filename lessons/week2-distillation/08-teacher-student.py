@@ -400,7 +400,8 @@ for name, target in (("smoothing 0.1", smooth), ("teacher, T = 4", mean[4])):
 #
 # $$\mathrm{KL}(p \,\|\, q) = \underbrace{\mathrm{KL}\big((p_y, 1-p_y) \,\|\, (q_y, 1-q_y)\big)}_{\text{target}}
 # + (1 - p_y)\,\underbrace{\mathrm{KL}(\hat p \,\|\, \hat q)}_{\text{others}}$$
-#
+
+# %% [markdown]
 # Mind the weight: the surer the teacher is of the label, the less it gets to say about the others.
 
 # %% [markdown]
@@ -553,7 +554,8 @@ plot.lines((1, 2, 4, 8), {"distilled": [scores[f"distilled, T = {t}"].mean() for
 # %% [markdown]
 # Yes. The same student is right on about 83.2 % alone, on 84.4 to 84.8 % with the teacher: a gain of 1.2 to 1.6 points, positive for each of the three
 # seeds at each of the four temperatures. Label smoothing explains about half a point of it at most. The rest is what the teacher *knows*.
-#
+
+# %% [markdown]
 # Which temperature is best, this cannot tell: the four means lie within half a point of each other, and the seeds at one temperature can differ by more. Decoupled, with the others weighed nearly three times as heavily as at $T = 2$, was ahead by about 1.9 points: no more than the seeds allow either.
 
 # %% tags=["demo", "nbval-ignore-output"]
@@ -622,7 +624,8 @@ for name, way in (("labels only", cd.StudentAlone()), ("teacher only", cd.Distil
 # %% [markdown]
 # Without ever seeing a bag, or hearing its name, the student now recognises about five bags of eight. It had learned what they look like, but nothing had ever
 # made it *say* so: its bias for the class only went down. One number mends that, chosen on images without labels by how common bags are. (Hinton chose it on the test set.)
-#
+
+# %% [markdown]
 # The control matters here too. A student of labels alone, corrected in the same way, finds about four of ten: that something looks like none of the nine is knowledge as well.
 # The teacher's share is the difference. In the paper, on digits without 3s, the errors went from 206 to 109.
 

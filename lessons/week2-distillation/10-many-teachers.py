@@ -493,7 +493,8 @@ for row in sorted(long.values(), key=lambda row: -row["mean"]):
 #
 # A network that says "90 %" should be right nine times out of ten. Then it is **calibrated**, and one can act on what it says: take the sure answers, send the others to a person. Accuracy
 # does not show that; the cross-entropy does in part, since it punishes being sure and wrong.
-#
+
+# %% [markdown]
 # Sort the answers into bins $B_b$ by **confidence**, the largest probability. In each, compare the mean confidence with the share of right answers:
 #
 # $$\mathrm{ECE} = \sum_b \frac{|B_b|}{N} \,\bigl|\, \mathrm{accuracy}(B_b) - \mathrm{confidence}(B_b) \,\bigr|$$
