@@ -7,7 +7,6 @@ import random
 import struct
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,21 +17,9 @@ from coursekit.compression import (
     load,
     save,
 )
-from tests.coursekit.compression.madefiles import File, files, read_all
+from tests.coursekit.compression.madefiles import File, read_all
 
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, File]:
-    return files(tmp_path_factory.mktemp("whole"))
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("one") / "net"
-    save(zoo.load("lenet300"), path)
-    return path
 
 
 def test_the_files_hold_every_form_of_a_tensor(made):

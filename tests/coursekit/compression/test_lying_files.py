@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 import torch
 
-from coursekit import zoo
 from coursekit.compression import (
     ArtifactError,
     Encoded,
@@ -26,23 +25,10 @@ from coursekit.compression import (
     huffman_encode,
     huffman_stream,
     load,
-    save,
 )
-from tests.coursekit.compression.madefiles import MADE, File, files, opened, read_all, sealed, written
+from tests.coursekit.compression.madefiles import MADE, File, opened, read_all, sealed, written
 
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, File]:
-    return files(tmp_path_factory.mktemp("whole"))
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("one") / "net"
-    save(zoo.load("lenet300"), path)
-    return path
 
 
 # Lies with a checksum that fits: some are still networks (another stride, another weight), none does harm.
